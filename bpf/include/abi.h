@@ -39,11 +39,12 @@ struct flow_entry {
 	__u8 state;
 	__u8 flags;
 	__u16 server;        /* index into `servers` */
-	__u32 epoch;         /* +1 with each bind */
+	__u32 epoch;         /* of the present bind: cluster clock when it was made, and above the one before */
 	__u32 boundary;      /* client sequence number at which its next request begins */
 	__u32 bind_seq;      /* where the present bind was made */
 	__u32 bind_ack;
-	__u32 unconfirmed;   /* first client byte that needs the header, until confirmed */
+	__u32 unconfirmed;   /* client bytes [unconfirmed, header_end) need the bind header until confirmed */
+	__u32 header_end;
 	__u32 header_ack;    /* confirmed once the client acknowledges more than this */
 	__u32 requests;      /* since the bind */
 	__u32 bodiless;      /* see docs/wire.md */
@@ -52,8 +53,214 @@ struct flow_entry {
 	__u32 min_rtt_ms;    /* smallest cluster clock - TSecr on acknowledgements of new data; 0xffffffff unknown */
 	__u16 window;        /* newest, unscaled */
 	__u16 mss;           /* the client's */
-	__u8 offers;         /* enum tcp_offer */
+	__u8 offers;         /* enum tcp_offer: what both sides agreed on */
 	__u8 client_wscale;
 	__u16 vip;           /* index into `vips` */
 	__u64 seen_ns;       /* CLOCK_MONOTONIC of the newest packet */
 };
+
+enum served_state {
+	SERVED_HELD = 1,   /* a socket here answers it */
+	SERVED_FENCED = 2, /* released: nothing leaves any more */
+	SERVED_ENDED = 3,  /* closed by both sides; kept for a while so that its bind is not adopted twice */
+};
+
+enum served_flags {
+	SERVED_OPAQUE = 1 << 0,     /* framing not followed: never complete */
+	SERVED_WAITED_FOR = 1 << 1, /* a release was refused as busy: tell the proxy when it may ask again */
+	SERVED_CLIENT_FIN = 1 << 2,
+	SERVED_SERVER_FIN = 1 << 3,
+};
+
+/* Where in an answer the framing stands (framing.h). */
+struct framing {
+	__u32 next;    /* server sequence number of the first byte not yet accounted for */
+	__u32 answers; /* complete ones since the bind */
+	__u64 length;  /* of the body, or of the chunk whose size is being read */
+	__u16 column;  /* in the line being read */
+	__u16 status;
+	__u8 phase;    /* enum framing_phase */
+	__u8 names;    /* header names that the line may still be */
+	__u8 body;     /* enum framing_body: what the head has said so far */
+	__u8 pad;
+};
+
+/* An agent's entry. Host byte order. */
+struct served_flow {
+	__u8 state;
+	__u8 flags;
+	__u16 service;
+	__u32 epoch;
+	__u32 seq;      /* of the bind */
+	__u32 ack;
+	__u32 boundary;
+	__u32 requests;
+	__u32 bodiless;
+	__u32 released_at; /* the server's next sequence number when it was released */
+	__u32 client_fin;  /* sequence number after the client's FIN */
+	__be32 proxy[4];   /* who sent the newest header */
+	__u32 pad;
+	struct framing framing;
+	__u64 seen_ns;
+};
+
+/* ---- configuration of the programs ------------------------------------------------------------------------------------ */
+
+struct endpoint { /* a key of `vips` and `services` */
+	__be32 address[4];
+	__be16 port; /* 0: the address alone (fragments, ICMP) */
+	__u16 pad;
+};
+
+struct vip {
+	__u16 index;
+	__u16 mss;   /* that fits the path and leaves room for the bind header */
+	__u8 offers; /* enum tcp_offer that every back end accepts */
+	__u8 pad[3];
+};
+
+enum via {
+	VIA_NEIGHBOUR = 1, /* same network: link-layer address only */
+	VIA_UDP = 2,       /* encapsulated */
+};
+
+struct server {
+	__be32 address[4];
+	__be32 source[4]; /* this node's address, for the encapsulation */
+	__u32 ifindex;    /* 0: no such server */
+	__u8 via;
+	__u8 pad[3];
+};
+
+struct service {
+	__be32 listener[4]; /* where the web server listens */
+	__be16 port;
+	__u16 index;
+};
+
+struct settings {
+	__u64 message_key[2][2]; /* current, previous (equal when there is none) */
+	__u64 cookie_key[2][2];
+	__u64 clock_offset_ms;   /* cluster clock = CLOCK_MONOTONIC + this; Unix time at start */
+	__be32 address[4];       /* this node's, for messages */
+	__be16 port;             /* the cluster port */
+	__u16 pad[3];
+};
+
+/* ---- wire (docs/wire.md), network byte order ------------------------------------------------------------------------- */
+
+#define WIRE_PREFIX 0x42540100 /* "BT", version 1, kind in the low byte */
+enum wire_kind { WIRE_BIND = 1, WIRE_FORWARD = 2, WIRE_RELEASE = 3, WIRE_RELEASE_ANSWER = 4, WIRE_NOTICES = 5 };
+
+struct wire_bind {
+	__be32 prefix;
+	__u8 flags; /* enum tcp_offer and BIND_PINNED */
+	__u8 scales;
+	__be16 mss;
+	__u64 tag;
+	__be32 epoch, seq, ack, boundary, requests, bodiless, clock, service;
+};
+#define BIND_PINNED (1 << 3)
+
+struct wire_forward {
+	__be32 prefix;
+	__be32 zero;
+};
+
+enum release_outcome { RELEASE_RELEASED = 1, RELEASE_BUSY = 2, RELEASE_CLOSED = 3, RELEASE_UNKNOWN = 4 };
+#define RELEASE_FORCE (1 << 0)
+
+struct wire_release {
+	__be32 prefix;
+	__u8 outcome;
+	__u8 flags;
+	__u16 zero;
+	__u64 tag;
+	struct flow_key key;
+	__be32 epoch, boundary, requests, bodiless, ack, seq, zero2;
+};
+
+/* ---- events to user space -------------------------------------------------------------------------------------------- */
+
+/* A client's packet that needs a decision; the IP packet follows. */
+struct punt {
+	struct flow_key key;
+	__u16 vip;
+	__u8 fresh; /* the packet opened the cookie: the fields below are the client's */
+	__u8 offers;
+	__u16 mss;
+	__u8 client_wscale;
+	__u8 pad;
+	__u32 length; /* of the packet that follows */
+};
+
+enum notice_what { NOTICE_READY = 1, NOTICE_GONE = 2, NOTICE_REFUSED = 3, NOTICE_UNKNOWN = 4 };
+
+struct notice {
+	__u8 what;
+	__u8 reason; /* enum refusal */
+	__u16 pad;
+	struct flow_key key;
+	__u32 epoch, seq, ack;
+	__be32 proxy[4];
+};
+
+enum refusal {
+	REFUSED_NO_LISTENER = 1, /* nobody listens at the service's address */
+	REFUSED_BY_KERNEL = 2,   /* bpf_sk_assign_tcp_reqsk: options that this kernel does not accept, MPTCP listener */
+	REFUSED_TABLE_FULL = 3,
+	REFUSED_TAKEN = 4, /* another socket has the addresses and could not be removed */
+};
+
+/* ---- counters: one list, read by the metrics --------------------------------------------------------------------------- */
+
+/* X(name, verdict label, reason label) */
+#define PROXY_COUNTERS(X)                                       \
+	X(SYN_ANSWERED, "answered", "syn")                          \
+	X(FORWARDED, "forwarded", "bound")                          \
+	X(ENCAPSULATED, "forwarded", "bound_encapsulated")          \
+	X(TO_RELAY, "passed", "relay")                              \
+	X(PUNTED_NEW, "punted", "first_request")                    \
+	X(PUNTED_PENDING, "punted", "undecided")                    \
+	X(PUNTED_BOUNDARY, "punted", "boundary")                    \
+	X(PUNTED_UNCONFIRMED, "punted", "unconfirmed")              \
+	X(DROP_BARE_ACK, "dropped", "handshake_ack")                \
+	X(DROP_NO_FLOW, "dropped", "no_flow")                       \
+	X(DROP_BAD_COOKIE, "dropped", "bad_cookie")                 \
+	X(DROP_MALFORMED, "dropped", "malformed")                   \
+	X(DROP_FRAGMENT, "dropped", "fragment")                     \
+	X(DROP_SYN_PAYLOAD, "dropped", "syn_with_payload")          \
+	X(DROP_BAD_FLAGS, "dropped", "bad_flags")                   \
+	X(DROP_TABLE_FULL, "dropped", "flow_table_full")            \
+	X(DROP_RING_FULL, "dropped", "ring_full")                   \
+	X(DROP_NO_SERVER, "dropped", "no_server")                   \
+	X(DROP_UNDECIDED, "dropped", "undecided")
+
+#define BACKEND_COUNTERS(X)                                     \
+	X(ADOPTED, "adopted", "bind")                               \
+	X(HEADER_PASSED, "passed", "header")                        \
+	X(PASSED, "passed", "held")                                 \
+	X(DECAPSULATED, "passed", "held_encapsulated")              \
+	X(CLEARED, "requeued", "old_socket_removed")                \
+	X(RELEASED, "answered", "released")                         \
+	X(BUSY, "answered", "busy")                                 \
+	X(CLOSED, "answered", "closed")                             \
+	X(RELEASE_UNKNOWN_FLOW, "answered", "unknown_flow")         \
+	X(FENCE_DROPPED, "dropped", "fenced")                       \
+	X(REFUSE_BAD_TAG, "dropped", "bad_tag")                     \
+	X(REFUSE_MALFORMED, "dropped", "malformed")                 \
+	X(REFUSE_STALE, "dropped", "stale_bind")                    \
+	X(REFUSE_REPEATED, "dropped", "repeated_bind")              \
+	X(REFUSE_EARLY, "dropped", "not_the_first_segment")         \
+	X(REFUSE_UNKNOWN, "dropped", "unknown_flow")                \
+	X(REFUSE_SYN, "dropped", "syn")                             \
+	X(REFUSE_NO_SERVICE, "dropped", "no_service")               \
+	X(REFUSE_ADOPTION, "dropped", "adoption_refused")           \
+	X(NOTICE_LOST, "lost", "notice_ring_full")
+
+struct counter_name {
+	char verdict[16];
+	char reason[32];
+};
+
+#endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* A packet as the programs see it: parsed once, by offsets (packet-pointer loops cost the verifier a thousand times more). */
+#ifndef BATON_PACKET_H
+#define BATON_PACKET_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+#define TC_NEXT (-1) /* TCX_NEXT: linux-libc-dev 6.1 lacks it */
+
+enum tcp_flag { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16, TCP_URG = 32, TCP_ECE = 64, TCP_CWR = 128 };
+
+#define OFFSET_TCP_FLAGS 13
+#define OFFSET_TCP_WINDOW 14
+#define OFFSET_TCP_CHECK 16
+
+enum parsed {
+	PARSED_TCP,
+	PARSED_UDP,
+	PARSED_OTHER,     /* another protocol, IPv6 with extension headers: the host's business */
+	PARSED_FRAGMENT,
+	PARSED_MALFORMED,
+};
+
+struct packet {
+	__u32 l3, l4, payload; /* offsets from the start of the frame */
+	__u32 length;          /* of the IP packet */
+	__u32 payload_length;
+	__be32 source[4], destination[4];
+	__be16 source_port, destination_port;
+	__u32 seq, ack;
+	__u16 window;
+	__u8 flags;
+	__u8 ipv6;
+	__u8 tcp_header;
+};
+
+/* Distance b - a of sequence numbers, as signed: > 0 when b is later (RFC 9293 3.4). */
+static __always_inline __s32 distance(__u32 a, __u32 b) { return (__s32)(b - a); }
+
+static __always_inline void map_ipv4(__be32 to[4], __be32 address)
+{
+	to[0] = 0;
+	to[1] = 0;
+	to[2] = bpf_htonl(0xffff);
+	to[3] = address;
+}
+
+static __always_inline int is_ipv4(const __be32 a[4]) { return !a[0] && !a[1] && a[2] == bpf_htonl(0xffff); }
+
+static __always_inline enum parsed parse_tcp(struct __sk_buff *skb, struct packet *p)
+{
+	struct tcphdr tcp;
+
+	if (bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)))
+		return PARSED_MALFORMED;
+	p->tcp_header = tcp.doff * 4;
+	p->payload = p->l4 + p->tcp_header;
+	if (p->tcp_header < sizeof(tcp) || p->payload > p->l3 + p->length)
+		return PARSED_MALFORMED;
+	p->payload_length = p->l3 + p->length - p->payload;
+	p->source_port = tcp.source;
+	p->destination_port = tcp.dest;
+	p->seq = bpf_ntohl(tcp.seq);
+	p->ack = bpf_ntohl(tcp.ack_seq);
+	p->window = bpf_ntohs(tcp.window);
+	p->flags = ((__u8 *)&tcp)[OFFSET_TCP_FLAGS];
+	return PARSED_TCP;
+}
+
+static __always_inline enum parsed parse_udp(struct __sk_buff *skb, struct packet *p)
+{
+	struct udphdr udp;
+
+	if (bpf_skb_load_bytes(skb, p->l4, &udp, sizeof(udp)))
+		return PARSED_MALFORMED;
+	p->payload = p->l4 + sizeof(udp);
+	p->source_port = udp.source;
+	p->destination_port = udp.dest;
+	/* Not the UDP length: an aggregate's is that of one segment. */
+	p->payload_length = p->l3 + p->length - p->payload;
+	return PARSED_UDP;
+}
+
+/* Parses the IP packet at `l3`. Addresses are set whenever the IP header was whole. */
+static __always_inline enum parsed parse_ip(struct __sk_buff *skb, __u32 l3, __u8 ipv6, struct packet *p)
+{
+	__u8 protocol;
+
+	p->l3 = l3;
+	p->ipv6 = ipv6;
+	if (!ipv6) {
+		struct iphdr ip;
+
+		if (bpf_skb_load_bytes(skb, l3, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+			return PARSED_MALFORMED;
+		map_ipv4(p->source, ip.saddr);
+		map_ipv4(p->destination, ip.daddr);
+		p->l4 = l3 + ip.ihl * 4;
+		p->length = bpf_ntohs(ip.tot_len);
+		protocol = ip.protocol;
+		if (ip.frag_off & bpf_htons(0x3fff))
+			return PARSED_FRAGMENT;
+	} else {
+		struct ipv6hdr ip;
+
+		if (bpf_skb_load_bytes(skb, l3, &ip, sizeof(ip)) || ip.version != 6)
+			return PARSED_MALFORMED;
+		__builtin_memcpy(p->source, &ip.saddr, 16);
+		__builtin_memcpy(p->destination, &ip.daddr, 16);
+		p->l4 = l3 + sizeof(ip);
+		p->length = sizeof(ip) + bpf_ntohs(ip.payload_len);
+		protocol = ip.nexthdr;
+		if (protocol == IPPROTO_FRAGMENT)
+			return PARSED_FRAGMENT;
+	}
+	/* An aggregate of 64 KB and more says 0 (BIG TCP), an encapsulated one may say too little: then the frame counts. */
+	if (l3 + p->length > skb->len || p->l4 > l3 + p->length) {
+		if (p->length > (ipv6 ? sizeof(struct ipv6hdr) : 0))
+			return PARSED_MALFORMED;
+		p->length = skb->len - l3;
+	}
+	if (protocol == IPPROTO_TCP)
+		return parse_tcp(skb, p);
+	if (protocol == IPPROTO_UDP)
+		return parse_udp(skb, p);
+	return PARSED_OTHER;
+}
+
+static __always_inline enum parsed parse_frame(struct __sk_buff *skb, struct packet *p)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return parse_ip(skb, ETH_HLEN, 0, p);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return parse_ip(skb, ETH_HLEN, 1, p);
+	return PARSED_OTHER;
+}
+
+static __always_inline void key_from_client(const struct packet *p, struct flow_key *key)
+{
+	__builtin_memcpy(key->client, p->source, 16);
+	__builtin_memcpy(key->vip, p->destination, 16);
+	key->client_port = p->source_port;
+	key->vip_port = p->destination_port;
+}
+
+static __always_inline void key_from_server(const struct packet *p, struct flow_key *key)
+{
+	__builtin_memcpy(key->client, p->destination, 16);
+	__builtin_memcpy(key->vip, p->source, 16);
+	key->client_port = p->destination_port;
+	key->vip_port = p->source_port;
+}
+
+static __always_inline void swap_link_addresses(struct __sk_buff *skb)
+{
+	__u8 from[12], to[12];
+
+	if (bpf_skb_load_bytes(skb, 0, from, sizeof(from)))
+		return;
+	__builtin_memcpy(to, from + 6, 6);
+	__builtin_memcpy(to + 6, from, 6);
+	bpf_skb_store_bytes(skb, 0, to, sizeof(to), 0);
+}
+
+/* Exchanges source and destination: no checksum changes by it. */
+static __always_inline void swap_ip_addresses(struct __sk_buff *skb, const struct packet *p)
+{
+	if (p->ipv6) {
+		bpf_skb_store_bytes(skb, p->l3 + 8, p->destination, 16, BPF_F_RECOMPUTE_CSUM);
+		bpf_skb_store_bytes(skb, p->l3 + 24, p->source, 16, BPF_F_RECOMPUTE_CSUM);
+	} else {
+		bpf_skb_store_bytes(skb, p->l3 + 12, &p->destination[3], 4, BPF_F_RECOMPUTE_CSUM);
+		bpf_skb_store_bytes(skb, p->l3 + 16, &p->source[3], 4, BPF_F_RECOMPUTE_CSUM);
+	}
+}
+
+static __always_inline __u64 now_ms(const struct settings *s) { return bpf_ktime_get_ns() / 1000000 + s->clock_offset_ms; }
+
+#endif
