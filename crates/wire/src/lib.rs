@@ -1,1 +1,23 @@
-//! See `docs/architecture.md`.
+//! Messages between the nodes of a cluster: one file a message, drawn in `docs/wire.md`. No I/O.
+//!
+//! Encoding takes the [`Key`] that makes tags, decoding the [`Keys`] that are accepted. Nothing in this crate panics on
+//! what it is given.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod bind;
+mod cursor;
+mod forward;
+mod key;
+mod message;
+mod notice;
+mod release;
+mod secret;
+
+pub use bind::{BIND_LEN, Bind, Scales};
+pub use forward::{FORWARD_HEADER, FORWARD_LEN};
+pub use key::{Key, Keys};
+pub use message::{Message, WireError};
+pub use notice::{MAX_NOTICES, Notice, What, decode_notices, encode_notices};
+pub use release::{Outcome, RELEASE_LEN, Release, ReleaseAnswer};
+pub use secret::{Secret, SecretError, Secrets};

@@ -1,0 +1,54 @@
+use crate::cursor::Kind;
+use crate::notice::decode_notices;
+use crate::{Keys, Notice, Release, ReleaseAnswer};
+
+/// A datagram that a node's user space receives. (`bind` and `forward` are taken by the agent's BPF program.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// To a back end.
+    Release(Release),
+    /// To a proxy.
+    ReleaseAnswer(ReleaseAnswer),
+    /// To a proxy.
+    Notices(Vec<Notice>),
+}
+
+/// Why a datagram is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Shorter or longer than messages of its kind are.
+    #[error("message of {0} bytes: not the length of its kind")]
+    Length(usize),
+    /// Not one of Baton's messages.
+    #[error("message does not begin with \"BT\"")]
+    Magic,
+    /// Of another version of Baton.
+    #[error("message of version {0}, this node speaks 1: upgrade the older node")]
+    Version(u8),
+    /// A kind that is unknown, or not expected here.
+    #[error("message of kind {0} is unknown or not for this receiver")]
+    Kind(u8),
+    /// A field has a value without meaning.
+    #[error("message has a field with the meaningless value {0}")]
+    Value(u8),
+    /// Forged, damaged, or of a node with another secret.
+    #[error("wrong tag: the sender has another cluster secret, or the message is forged")]
+    Tag,
+}
+
+impl Message {
+    /// Reads a datagram.
+    ///
+    /// # Errors
+    /// [`WireError`]: not a message, or none of the keys made it.
+    pub fn decode(datagram: &[u8], keys: &Keys) -> Result<Message, WireError> {
+        match Kind::of(datagram)? {
+            Kind::Release => Release::decode(datagram, keys).map(Message::Release),
+            Kind::ReleaseAnswer => {
+                ReleaseAnswer::decode(datagram, keys).map(Message::ReleaseAnswer)
+            }
+            Kind::Notices => decode_notices(datagram, keys).map(Message::Notices),
+            other @ (Kind::Bind | Kind::Forward) => Err(WireError::Kind(other as u8)),
+        }
+    }
+}
