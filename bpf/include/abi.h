@@ -209,7 +209,6 @@ enum refusal {
 	REFUSED_NO_LISTENER = 1, /* nobody listens at the service's address */
 	REFUSED_BY_KERNEL = 2,   /* bpf_sk_assign_tcp_reqsk: options that this kernel does not accept, MPTCP listener */
 	REFUSED_TABLE_FULL = 3,
-	REFUSED_TAKEN = 4, /* another socket has the addresses and could not be removed */
 };
 
 /* ---- counters: one list, read by the metrics --------------------------------------------------------------------------- */
@@ -256,6 +255,7 @@ enum refusal {
 	X(REFUSE_SYN, "dropped", "syn")                             \
 	X(REFUSE_NO_SERVICE, "dropped", "no_service")               \
 	X(REFUSE_ADOPTION, "dropped", "adoption_refused")           \
+	X(REFUSE_TAKEN, "dropped", "addresses_taken")               \
 	X(NOTICE_LOST, "lost", "notice_ring_full")
 
 struct counter_name {

@@ -18,6 +18,9 @@
 
 #define TC_NEXT (-1) /* TCX_NEXT: linux-libc-dev 6.1 lacks it */
 
+/* Makes the compiler forget what it knows of x: the verifier only believes a comparison of the very register that is used later. */
+#define OPAQUE(x) asm volatile("" : "+r"(x))
+
 enum tcp_flag { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16, TCP_URG = 32, TCP_ECE = 64, TCP_CWR = 128 };
 
 #define OFFSET_TCP_FLAGS 13
@@ -57,6 +60,11 @@ static __always_inline void map_ipv4(__be32 to[4], __be32 address)
 }
 
 static __always_inline int is_ipv4(const __be32 a[4]) { return !a[0] && !a[1] && a[2] == bpf_htonl(0xffff); }
+
+static __always_inline int same_address(const __be32 a[4], const __be32 b[4])
+{
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
+}
 
 static __always_inline enum parsed parse_tcp(struct __sk_buff *skb, struct packet *p)
 {
@@ -183,6 +191,15 @@ static __always_inline void swap_ip_addresses(struct __sk_buff *skb, const struc
 		bpf_skb_store_bytes(skb, p->l3 + 12, &p->destination[3], 4, BPF_F_RECOMPUTE_CSUM);
 		bpf_skb_store_bytes(skb, p->l3 + 16, &p->source[3], 4, BPF_F_RECOMPUTE_CSUM);
 	}
+}
+
+static __always_inline __u16 fold_checksum(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
 }
 
 static __always_inline __u64 now_ms(const struct settings *s) { return bpf_ktime_get_ns() / 1000000 + s->clock_offset_ms; }

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* Role back end. TC ingress: adopts flows, releases them, passes their packets, drops the rest. TC egress: follows the answers and holds back
+ * what a fenced flow would still say.
+ *
+ *   packet                                  verdict (ingress)
+ *   bind                                    adopt.h
+ *   release                                 release.h
+ *   forward                                 decapsulated, then as below
+ *   TCP to a service, flow held             pass
+ *   TCP to a service, flow fenced           drop
+ *   TCP to a service, flow unknown          pass if a socket has it (the agent was restarted), else drop and report
+ */
+#include "abi.h"
+#define COUNTERS(X) BACKEND_COUNTERS(X)
+#include "counters.h"
+#include "framing.h"
+#include "served.h"
+#include "adopt.h"
+#include "release.h"
+
+static __always_inline struct service *find_service(const __be32 address[4], __be16 port)
+{
+	struct endpoint at = { .port = port };
+
+	__builtin_memcpy(at.address, address, 16);
+	return bpf_map_lookup_elem(&services, &at);
+}
+
+static __always_inline int from_client(struct __sk_buff *skb, const struct packet *p, enum counter passed)
+{
+	struct socket_view socket = {};
+	struct served_flow *flow;
+	struct flow_key key;
+
+	if (p->flags & TCP_SYN)
+		return drop(COUNT_REFUSE_SYN); /* only proxies shake hands */
+	key_from_client(p, &key);
+	flow = bpf_map_lookup_elem(&served, &key);
+	if (!flow) {
+		look_at_socket(skb, &key, &socket);
+		return socket.state ? pass(passed) : drop(COUNT_REFUSE_UNKNOWN);
+	}
+	flow->seen_ns = bpf_ktime_get_ns();
+	if (flow->state == SERVED_FENCED)
+		return drop(COUNT_FENCE_DROPPED);
+	if (p->flags & TCP_FIN) {
+		flow->flags |= SERVED_CLIENT_FIN;
+		flow->client_fin = p->seq + p->payload_length + 1;
+	}
+	if (flow->flags & SERVED_WAITED_FOR && complete(flow, p->ack)) {
+		flow->flags &= ~SERVED_WAITED_FOR;
+		tell(NOTICE_READY, 0, &key, flow);
+	}
+	return pass(passed);
+}
+
+SEC("tc") int backend_ingress(struct __sk_buff *skb)
+{
+	struct packet p = {}, inner = {};
+	__be32 prefix;
+	__u8 version;
+
+	switch (parse_frame(skb, &p)) {
+	case PARSED_TCP:
+		return find_service(p.destination, p.destination_port) ? from_client(skb, &p, COUNT_PASSED) : TC_NEXT;
+	case PARSED_UDP:
+		break;
+	case PARSED_FRAGMENT:
+	case PARSED_MALFORMED:
+		return find_service(p.destination, 0) ? drop(COUNT_REFUSE_MALFORMED) : TC_NEXT;
+	default:
+		return TC_NEXT;
+	}
+	if (p.destination_port != settings.port || !same_address(p.destination, settings.address) ||
+	    bpf_skb_load_bytes(skb, p.payload, &prefix, sizeof(prefix)))
+		return TC_NEXT;
+	switch (bpf_ntohl(prefix)) {
+	case WIRE_PREFIX | WIRE_BIND:
+		return adopt(skb, &p);
+	case WIRE_PREFIX | WIRE_RELEASE:
+		return release(skb, &p);
+	case WIRE_PREFIX | WIRE_FORWARD:
+		if (bpf_skb_load_bytes(skb, p.payload + sizeof(struct wire_forward), &version, 1) ||
+		    parse_ip(skb, p.payload + sizeof(struct wire_forward), version >> 4 == 6, &inner) != PARSED_TCP)
+			return drop(COUNT_REFUSE_MALFORMED);
+		if (!find_service(inner.destination, inner.destination_port))
+			return drop(COUNT_REFUSE_NO_SERVICE);
+		if (cut(skb, inner.l3 - ETH_HLEN, inner.ipv6))
+			return drop(COUNT_REFUSE_MALFORMED);
+		return from_client(skb, &inner, COUNT_DECAPSULATED);
+	default:
+		return TC_NEXT; /* notices and answers: for the socket */
+	}
+}
+
+SEC("tc") int backend_egress(struct __sk_buff *skb)
+{
+	struct served_flow *flow;
+	struct packet p = {};
+	struct flow_key key;
+
+	if (parse_frame(skb, &p) != PARSED_TCP)
+		return TC_NEXT;
+	key_from_server(&p, &key);
+	flow = bpf_map_lookup_elem(&served, &key);
+	if (!flow)
+		return TC_NEXT;
+	if (flow->state == SERVED_FENCED)
+		return drop(COUNT_FENCE_DROPPED);
+	if (flow->state == SERVED_ENDED)
+		return TC_NEXT;
+	if (p.payload_length)
+		follow(skb, &p, flow);
+	if (p.flags & TCP_FIN)
+		flow->flags |= SERVED_SERVER_FIN;
+	if (p.flags & TCP_RST) {
+		flow->state = SERVED_ENDED;
+		tell(NOTICE_GONE, 0, &key, flow);
+	} else if (flow->flags & SERVED_SERVER_FIN && flow->flags & SERVED_CLIENT_FIN && p.ack == flow->client_fin) {
+		flow->state = SERVED_ENDED; /* both sides have closed; the proxy saw the client's FIN itself */
+	}
+	return TC_NEXT;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* A bind arrives: the server's kernel makes an established socket out of the client's own packet (docs/wire.md, kind 1). */
+#ifndef BATON_ADOPT_H
+#define BATON_ADOPT_H
+
+#include "framing.h"
+#include "reshape.h"
+#include "served.h"
+
+/* include/net/tcp.h; its size is the kernel's, exactly. */
+struct bpf_tcp_req_attrs {
+	__u32 rcv_tsval, rcv_tsecr;
+	__u16 mss;
+	__u8 rcv_wscale, snd_wscale, ecn_ok, wscale_ok, sack_ok, tstamp_ok, usec_ts_ok, reserved[3];
+};
+extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struct bpf_tcp_req_attrs *attrs, int attrs__sz) __ksym;
+
+#define MSS_MIN_IPV4 536
+#define MSS_MIN_IPV6 1220
+#define WAY_CLEARED 0x42540001 /* skb->mark of a bind that was put back in the queue behind a reset */
+#define STALE_MS 30000
+
+/* The newest cluster clock that an authenticated header showed, and when: a bind much older than that was recorded and sent again. */
+__u32 newest_clock;
+__u64 newest_clock_ns;
+
+/* The tag covers the bind and, behind it, the key of the packet inside: 88 bytes, eleven words. */
+static __noinline int is_genuine(struct desk *desk)
+{
+	__u64 tag, current, previous;
+
+	if (!desk)
+		return 0;
+	tag = desk->bind.tag;
+	desk->bind.tag = 0;
+	desk->zero = 0;
+	current = siphash((const __u64 *)&desk->bind, 11, settings.message_key[0]);
+	previous = siphash((const __u64 *)&desk->bind, 11, settings.message_key[1]);
+	desk->bind.tag = tag;
+	return tag == current || tag == previous;
+}
+
+static __always_inline int is_stale(__u32 clock)
+{
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!newest_clock_ns || distance(newest_clock, clock) > 0) {
+		newest_clock = clock;
+		newest_clock_ns = now;
+		return 0;
+	}
+	return distance(clock, newest_clock + (__u32)((now - newest_clock_ns) / 1000000)) > STALE_MS;
+}
+
+static __always_inline void take_state(struct served_flow *flow, const struct wire_bind *bind, const struct packet *outer)
+{
+	__u32 requests = bpf_ntohl(bind->requests);
+
+	__builtin_memcpy(flow->proxy, outer->source, 16);
+	if (distance(flow->requests, requests) <= 0)
+		return;
+	flow->requests = requests;
+	flow->bodiless = bpf_ntohl(bind->bodiless);
+	flow->boundary = bpf_ntohl(bind->boundary);
+	if (bind->flags & BIND_PINNED)
+		flow->flags |= SERVED_OPAQUE;
+}
+
+static __noinline int assign(struct __sk_buff *skb, const struct service *service, const struct flow_key *key,
+			     struct bpf_tcp_req_attrs *attrs)
+{
+	struct bpf_sock_tuple t = {};
+	struct bpf_sock *sk;
+	int refusal = REFUSED_NO_LISTENER;
+
+	if (!service || !key || !attrs)
+		return refusal;
+	if (socket_tuple(key->client, key->client_port, service->listener, service->port, &t) == sizeof(t.ipv4))
+		sk = bpf_skc_lookup_tcp(skb, &t, sizeof(t.ipv4), CURRENT_NETNS, 0);
+	else
+		sk = bpf_skc_lookup_tcp(skb, &t, sizeof(t.ipv6), CURRENT_NETNS, 0);
+	if (!sk)
+		return refusal;
+	if (sk->state == STATE_LISTEN) {
+		struct sock *listener = (struct sock *)bpf_skc_to_tcp_sock(sk);
+		if (listener)
+			refusal = bpf_sk_assign_tcp_reqsk(skb, listener, attrs, sizeof(*attrs)) ? REFUSED_BY_KERNEL : 0;
+	}
+	bpf_sk_release(sk);
+	return refusal;
+}
+
+/* An old socket has the client's addresses (TIME_WAIT, or a client that came back): this packet becomes the reset that removes it, and a
+ * copy of the bind waits behind it in the queue. */
+static __always_inline int clear_the_way(struct __sk_buff *skb, const struct flow_key *key, const struct socket_view *socket)
+{
+	if (skb->mark == WAY_CLEARED || socket->state == STATE_NEW_SYN_RECV)
+		return drop(COUNT_REFUSE_TAKEN); /* the client sends it again */
+	skb->mark = WAY_CLEARED;
+	if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS) || become_reset(skb, key, socket->rcv_nxt))
+		return drop(COUNT_REFUSE_TAKEN);
+	skb->mark = 0;
+	return pass(COUNT_CLEARED);
+}
+
+static __always_inline int adopt(struct __sk_buff *skb, const struct packet *outer)
+{
+	struct desk *desk = own_desk();
+	struct endpoint at = {};
+	struct socket_view socket = {};
+	struct served_flow *held;
+	struct service *service;
+	struct options own;
+	__u8 version;
+
+	if (!desk)
+		return TC_ACT_SHOT;
+	struct wire_bind *bind = &desk->bind;
+	struct packet *inner = &desk->inner;
+	struct flow_key *key = &desk->key;
+	struct served_flow *flow = &desk->flow;
+
+	if (bpf_skb_load_bytes(skb, outer->payload, bind, sizeof(*bind)) ||
+	    bpf_skb_load_bytes(skb, outer->payload + sizeof(*bind), &version, 1) ||
+	    parse_ip(skb, outer->payload + sizeof(*bind), version >> 4 == 6, inner) != PARSED_TCP ||
+	    (inner->flags & (TCP_SYN | TCP_RST | TCP_ACK)) != TCP_ACK)
+		return drop(COUNT_REFUSE_MALFORMED);
+	key_from_client(inner, key);
+	__builtin_memcpy(at.address, key->vip, 16);
+	at.port = key->vip_port;
+	service = bpf_map_lookup_elem(&services, &at);
+	if (!service)
+		return drop(COUNT_REFUSE_NO_SERVICE);
+	if (!is_genuine(desk))
+		return drop(COUNT_REFUSE_BAD_TAG);
+	if (is_stale(bpf_ntohl(bind->clock)))
+		return drop(COUNT_REFUSE_STALE);
+
+	__u32 header = inner->l3 - ETH_HLEN;
+	held = bpf_map_lookup_elem(&served, key);
+	if (held) {
+		__s32 newer = distance(held->epoch, bpf_ntohl(bind->epoch));
+
+		if (newer < 0)
+			return drop(COUNT_REFUSE_STALE);
+		if (newer == 0) {
+			if (held->seq != bpf_ntohl(bind->seq) || held->state == SERVED_FENCED)
+				return drop(COUNT_REFUSE_REPEATED);
+			take_state(held, bind, outer);
+			held->seen_ns = bpf_ktime_get_ns();
+			if (inner->flags & TCP_FIN) {
+				held->flags |= SERVED_CLIENT_FIN;
+				held->client_fin = inner->seq + inner->payload_length + 1;
+			}
+			return cut(skb, header, inner->ipv6) ? drop(COUNT_REFUSE_MALFORMED) : pass(COUNT_HEADER_PASSED);
+		}
+	}
+	if (inner->seq != bpf_ntohl(bind->seq))
+		return drop(COUNT_REFUSE_EARLY);
+
+	look_at_socket(skb, key, &socket);
+	if (socket.state)
+		return clear_the_way(skb, key, &socket);
+
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->state = SERVED_HELD;
+	flow->service = service->index;
+	flow->epoch = bpf_ntohl(bind->epoch);
+	flow->seq = inner->seq;
+	flow->ack = bpf_ntohl(bind->ack);
+	flow->framing.next = flow->ack;
+	flow->framing.names = NAME_ALL;
+	flow->seen_ns = bpf_ktime_get_ns();
+	if (inner->flags & TCP_FIN) {
+		flow->flags |= SERVED_CLIENT_FIN;
+		flow->client_fin = inner->seq + inner->payload_length + 1;
+	}
+	take_state(flow, bind, outer);
+	parse_options(skb, inner, &own);
+	struct bpf_tcp_req_attrs attrs = {
+		.rcv_tsval = own.tsval,
+		.rcv_tsecr = bpf_ntohl(bind->clock), /* the kernel's first RTT sample is this less the packet's TSecr */
+		.mss = bpf_ntohs(bind->mss),
+		.rcv_wscale = bind->scales & 15,
+		.snd_wscale = bind->scales >> 4,
+		.wscale_ok = !!(bind->flags & OFFER_WSCALE),
+		.sack_ok = !!(bind->flags & OFFER_SACK),
+		.tstamp_ok = bind->flags & OFFER_TIMESTAMPS && own.timestamps,
+	};
+	__u16 least = inner->ipv6 ? MSS_MIN_IPV6 : MSS_MIN_IPV4;
+	if (attrs.mss < least)
+		attrs.mss = least;
+	if (bpf_map_update_elem(&served, key, flow, BPF_ANY)) {
+		tell(NOTICE_REFUSED, REFUSED_TABLE_FULL, key, flow);
+		return drop(COUNT_REFUSE_ADOPTION);
+	}
+	int refusal = cut(skb, header, inner->ipv6) ? REFUSED_BY_KERNEL : assign(skb, service, key, &attrs);
+	if (refusal) {
+		bpf_map_delete_elem(&served, key);
+		tell(NOTICE_REFUSED, refusal, key, flow);
+		return drop(COUNT_REFUSE_ADOPTION);
+	}
+	return pass(COUNT_ADOPTED);
+}
+
+#endif

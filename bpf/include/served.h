@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* What an agent knows: its services, the flows it serves, the events it tells user space; and the kernel's own view of a flow's socket. */
+#ifndef BATON_SERVED_H
+#define BATON_SERVED_H
+
+#include "counters.h"
+#include "options.h"
+#include "siphash.h"
+
+#define CURRENT_NETNS (-1)
+#define STATE_ESTABLISHED 1
+#define STATE_TIME_WAIT 6
+#define STATE_LISTEN 10
+#define STATE_NEW_SYN_RECV 12
+
+struct settings settings;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct endpoint);
+	__type(value, struct service);
+} services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct flow_key);
+	__type(value, struct served_flow);
+} served SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} notices SEC(".maps");
+
+/* What a message needs beside the 512 bytes of stack; one a CPU. Ingress only: an answer that leaves runs the egress program in between. */
+struct desk {
+	struct wire_bind bind;
+	struct flow_key key;
+	__u32 zero; /* a bind and its key are signed together, padded to whole words */
+	struct wire_release was, answer;
+	struct served_flow flow;
+	struct packet inner;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct desk);
+} desks SEC(".maps");
+
+static __always_inline struct desk *own_desk(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&desks, &zero);
+}
+
+/* Just the fields that are read; the kernel's BTF says where they are. */
+struct sock {
+};
+struct tcp_sock {
+	__u32 rcv_nxt;
+	__u32 snd_nxt;
+	__u32 snd_una;
+	__u32 write_seq;
+} __attribute__((preserve_access_index));
+struct sock_common {
+	__u32 skc_tw_rcv_nxt;
+} __attribute__((preserve_access_index));
+struct inet_timewait_sock {
+	struct sock_common __tw_common;
+} __attribute__((preserve_access_index));
+struct tcp_timewait_sock {
+	struct inet_timewait_sock tw_sk;
+} __attribute__((preserve_access_index));
+
+/* A flow's socket at one moment. */
+struct socket_view {
+	__u32 state; /* 0: none */
+	__u32 rcv_nxt, snd_nxt, snd_una, write_seq;
+};
+
+static __always_inline __u32 socket_tuple(const __be32 client[4], __be16 client_port, const __be32 local[4], __be16 local_port,
+					  struct bpf_sock_tuple *t)
+{
+	if (is_ipv4(local)) {
+		t->ipv4.saddr = client[3];
+		t->ipv4.daddr = local[3];
+		t->ipv4.sport = client_port;
+		t->ipv4.dport = local_port;
+		return sizeof(t->ipv4);
+	}
+	__builtin_memcpy(t->ipv6.saddr, client, 16);
+	__builtin_memcpy(t->ipv6.daddr, local, 16);
+	t->ipv6.sport = client_port;
+	t->ipv6.dport = local_port;
+	return sizeof(t->ipv6);
+}
+
+/* The socket that has the flow's addresses; a listener does not count. A function of its own: next to another lookup clang merges the two
+ * pointers, and the verifier refuses arithmetic on them. */
+static __noinline int look_at_socket(struct __sk_buff *skb, const struct flow_key *key, struct socket_view *view)
+{
+	struct bpf_sock_tuple t = {};
+	__u32 size;
+	struct bpf_sock *sk;
+	struct tcp_sock *tcp;
+	struct tcp_timewait_sock *waiting;
+
+	if (!key || !view)
+		return 0;
+	size = socket_tuple(key->client, key->client_port, key->vip, key->vip_port, &t);
+	view->state = 0;
+	if (size == sizeof(t.ipv4))
+		sk = bpf_skc_lookup_tcp(skb, &t, sizeof(t.ipv4), CURRENT_NETNS, 0);
+	else
+		sk = bpf_skc_lookup_tcp(skb, &t, sizeof(t.ipv6), CURRENT_NETNS, 0);
+	if (!sk)
+		return 0;
+	if (sk->state != STATE_LISTEN) {
+		view->state = sk->state;
+		if ((waiting = bpf_skc_to_tcp_timewait_sock(sk))) {
+			view->rcv_nxt = waiting->tw_sk.__tw_common.skc_tw_rcv_nxt;
+		} else if ((tcp = bpf_skc_to_tcp_sock(sk))) {
+			view->rcv_nxt = tcp->rcv_nxt;
+			view->snd_nxt = tcp->snd_nxt;
+			view->snd_una = tcp->snd_una;
+			view->write_seq = tcp->write_seq;
+		}
+	}
+	bpf_sk_release(sk);
+	return 0;
+}
+
+static __always_inline void tell(__u8 what, __u8 reason, const struct flow_key *key, const struct served_flow *flow)
+{
+	struct notice *n = bpf_ringbuf_reserve(&notices, sizeof(*n), 0);
+
+	if (!n) {
+		count(COUNT_NOTICE_LOST);
+		return;
+	}
+	n->what = what;
+	n->reason = reason;
+	n->pad = 0;
+	n->key = *key;
+	n->epoch = flow->epoch;
+	n->seq = flow->seq;
+	n->ack = flow->ack;
+	__builtin_memcpy(n->proxy, flow->proxy, 16);
+	bpf_ringbuf_submit(n, 0);
+}
+
+#endif

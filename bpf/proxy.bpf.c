@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* Role proxy, TC ingress: answers SYN by cookie, forwards what is bound, gives user space what needs a decision.
+ *
+ *   packet to a VIP                          verdict
+ *   SYN                                      SYN-ACK with a cookie; nothing is kept
+ *   no entry, no payload                     drop (the handshake's ACK)
+ *   no entry (or a reused tuple), payload    cookie right: entry PENDING, punt as fresh; wrong: drop
+ *   PENDING, payload                         punt
+ *   BOUND, pinned or wholly below boundary   forward
+ *   BOUND, needs the bind header again       punt
+ *   BOUND, reaches the boundary              punt: a new request
+ */
+#include "abi.h"
+#define COUNTERS(X) PROXY_COUNTERS(X)
+#include "counters.h"
+#include "cookie.h"
+#include "encap.h"
+
+/* What the SYN-ACK promises for all servers: 64 KB before scaling (never scaled in a SYN), in units of 2^10 after. */
+#define PROMISED_WINDOW 65535
+#define PROMISED_WSCALE 10
+#define REPLY_HOPS 64
+
+#define PACKET_MAX 65536
+
+struct settings settings;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct endpoint);
+	__type(value, struct vip);
+} vips SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct server);
+} servers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct flow_key);
+	__type(value, struct flow_entry);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 24);
+} punts SEC(".maps");
+
+struct scratch {
+	struct punt head;
+	__u8 packet[PACKET_MAX];
+};
+
+/* One a CPU (a per-CPU map's values end at 32 KB); user space sets the size. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+static __always_inline struct vip *find_vip(const struct packet *p, __be16 port)
+{
+	struct endpoint at = { .port = port };
+
+	__builtin_memcpy(at.address, p->destination, 16);
+	return bpf_map_lookup_elem(&vips, &at);
+}
+
+/* Turns the SYN into its SYN-ACK. Each option is answered only if it was offered, so the answer's options fit where the SYN's were. */
+static __always_inline int answer_syn(struct __sk_buff *skb, const struct packet *p, const struct vip *vip)
+{
+	__be32 was[16] = {}, now[16] = {};
+	struct options o;
+	struct flow_key key;
+	__u32 length = p->tcp_header, at = 5;
+	__u64 clock = now_ms(&settings);
+
+	if (p->payload_length)
+		return drop(COUNT_DROP_SYN_PAYLOAD);
+	OPAQUE(length);
+	if (length < sizeof(struct tcphdr) || length > 60 || bpf_skb_load_bytes(skb, p->l4, was, length))
+		return drop(COUNT_DROP_MALFORMED);
+	parse_options(skb, p, &o);
+	if (!(vip->offers & OFFER_TIMESTAMPS))
+		o.timestamps = 0;
+	if (!(vip->offers & OFFER_SACK))
+		o.sack = 0;
+	if (!(vip->offers & OFFER_WSCALE))
+		o.wscale = WSCALE_NONE;
+	key_from_client(p, &key);
+
+	struct tcphdr *reply = (struct tcphdr *)now;
+	reply->source = p->destination_port;
+	reply->dest = p->source_port;
+	reply->seq = bpf_htonl(bake_cookie(&key, p->seq, &o, clock, &settings));
+	reply->ack_seq = bpf_htonl(p->seq + 1);
+	now[3] = bpf_htonl((length / 4) << 28 | (TCP_SYN | TCP_ACK) << 16 | PROMISED_WINDOW); /* reserved bits and ECN clear (H16) */
+	reply->check = ((struct tcphdr *)was)->check;
+	if (length >= 24)
+		now[at++] = bpf_htonl(2 << 24 | 4 << 16 | vip->mss);
+	if (o.timestamps && length >= 36) {
+		now[at++] = o.sack ? bpf_htonl(0x0402080a) : bpf_htonl(0x0101080a);
+		now[at++] = bpf_htonl((__u32)clock);
+		now[at++] = bpf_htonl(o.tsval);
+	} else if (o.sack) {
+		now[at++ & 15] = bpf_htonl(0x01010402);
+	}
+	if (o.wscale != WSCALE_NONE)
+		now[at++ & 15] = bpf_htonl(0x01030300 | PROMISED_WSCALE);
+#pragma unroll
+	for (int i = 5; i < 15; i++)
+		if (i >= at && i < length / 4)
+			now[i] = bpf_htonl(0x01010101);
+	if (at > length / 4)
+		return drop(COUNT_DROP_MALFORMED);
+
+	__s64 change = bpf_csum_diff(was, 60, now, 60, 0);
+	if (bpf_skb_store_bytes(skb, p->l4, now, length, 0))
+		return drop(COUNT_DROP_MALFORMED);
+	/* Without BPF_F_PSEUDO_HDR: right for a full checksum, and leaves a partial one (veth) as it must be. */
+	bpf_l4_csum_replace(skb, p->l4 + OFFSET_TCP_CHECK, 0, change, 0);
+	swap_ip_addresses(skb, p);
+	if (p->ipv6) {
+		__u8 hops = REPLY_HOPS;
+		bpf_skb_store_bytes(skb, p->l3 + 7, &hops, 1, 0);
+	} else {
+		__u8 ttl[2];
+		__be16 before, after;
+		bpf_skb_load_bytes(skb, p->l3 + 8, ttl, 2);
+		__builtin_memcpy(&before, ttl, 2);
+		ttl[0] = REPLY_HOPS;
+		__builtin_memcpy(&after, ttl, 2);
+		bpf_l3_csum_replace(skb, p->l3 + 10, before, after, 2);
+		bpf_skb_store_bytes(skb, p->l3 + 8, ttl, 1, 0);
+	}
+	swap_link_addresses(skb);
+	count(COUNT_SYN_ANSWERED);
+	return bpf_redirect(skb->ifindex, 0);
+}
+
+/* Hands the packet to user space and takes it off the road. */
+static __always_inline int punt(struct __sk_buff *skb, const struct packet *p, const struct punt *head, enum counter why)
+{
+	__u32 cpu = bpf_get_smp_processor_id(), length = p->length;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &cpu);
+
+	if (!scratch)
+		return drop(COUNT_DROP_RING_FULL);
+	OPAQUE(length);
+	if (length < sizeof(struct iphdr) || length > PACKET_MAX)
+		return drop(COUNT_DROP_MALFORMED);
+	scratch->head = *head;
+	scratch->head.length = length;
+	if (bpf_skb_load_bytes(skb, p->l3, scratch->packet, length))
+		return drop(COUNT_DROP_MALFORMED);
+	if (bpf_ringbuf_output(&punts, scratch, sizeof(struct punt) + length, 0))
+		return drop(COUNT_DROP_RING_FULL);
+	return drop(why);
+}
+
+static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct flow_entry *entry)
+{
+	__u32 index = entry->server;
+	struct server *server = bpf_map_lookup_elem(&servers, &index);
+
+	if (!server || !server->ifindex)
+		return drop(COUNT_DROP_NO_SERVER);
+	if (server->via == VIA_UDP) {
+		if (encapsulate(skb, p, server, settings.port))
+			return drop(COUNT_DROP_MALFORMED);
+		count(COUNT_ENCAPSULATED);
+		return bpf_redirect_neigh(server->ifindex, 0, 0, 0); /* the routes say which neighbour */
+	}
+	count(COUNT_FORWARDED);
+	return send_to_neighbour(skb, server->ifindex, server->address);
+}
+
+/* What the entry remembers of each packet that passes. */
+static __always_inline void note(struct __sk_buff *skb, const struct packet *p, struct flow_entry *entry)
+{
+	struct options o;
+
+	entry->seen_ns = bpf_ktime_get_ns();
+	if (p->flags & (TCP_FIN | TCP_RST))
+		entry->flags |= FLOW_CLOSING;
+	if (!(p->flags & TCP_ACK) || distance(entry->newest_ack, p->ack) < 0)
+		return;
+	entry->window = p->window;
+	if (entry->offers & OFFER_TIMESTAMPS) {
+		parse_options(skb, p, &o);
+		if (o.timestamps) {
+			__u32 rtt = (__u32)(entry->seen_ns / 1000000 + settings.clock_offset_ms) - o.tsecr;
+			entry->newest_tsval = o.tsval;
+			if (p->ack != entry->newest_ack && rtt < entry->min_rtt_ms)
+				entry->min_rtt_ms = rtt;
+		}
+	}
+	entry->newest_ack = p->ack;
+	if (!(entry->flags & FLOW_CONFIRMED) && distance(entry->header_ack, p->ack) > 0)
+		entry->flags |= FLOW_CONFIRMED;
+}
+
+static __always_inline int bound(struct __sk_buff *skb, const struct packet *p, struct flow_entry *entry, const struct punt *head)
+{
+	note(skb, p, entry);
+	if (entry->flags & FLOW_LOCAL)
+		return pass(COUNT_TO_RELAY);
+	if (p->payload_length) {
+		if (!(entry->flags & FLOW_CONFIRMED) && distance(entry->header_end, p->seq) < 0 &&
+		    distance(entry->unconfirmed, p->seq + p->payload_length) > 0)
+			return punt(skb, p, head, COUNT_PUNTED_UNCONFIRMED);
+		if (!(entry->flags & FLOW_PINNED) && distance(entry->boundary, p->seq + p->payload_length) > 0)
+			return punt(skb, p, head, COUNT_PUNTED_BOUNDARY);
+	}
+	return forward(skb, p, entry);
+}
+
+/* The first segment of a new flow, if it opens the cookie. */
+static __always_inline int begin(struct __sk_buff *skb, const struct packet *p, const struct vip *vip, const struct flow_key *key,
+				 struct flow_entry *old, struct punt *head)
+{
+	struct options o = {}, own;
+	struct flow_entry entry = { .state = FLOW_PENDING, .min_rtt_ms = 0xffffffff };
+
+	if (!open_cookie(key, p->seq - 1, p->ack - 1, now_ms(&settings), &settings, &o))
+		return -1;
+	parse_options(skb, p, &own);
+	head->fresh = 1;
+	head->mss = o.mss;
+	head->client_wscale = o.wscale == WSCALE_NONE ? 0 : o.wscale;
+	head->offers = (own.timestamps ? OFFER_TIMESTAMPS : 0) | (o.sack ? OFFER_SACK : 0) | (o.wscale == WSCALE_NONE ? 0 : OFFER_WSCALE);
+	if (!old) {
+		entry.bind_seq = p->seq;
+		entry.bind_ack = entry.newest_ack = p->ack;
+		entry.window = p->window;
+		entry.mss = head->mss;
+		entry.offers = head->offers;
+		entry.client_wscale = head->client_wscale;
+		entry.vip = vip->index;
+		entry.seen_ns = bpf_ktime_get_ns();
+		if (bpf_map_update_elem(&flows, key, &entry, BPF_NOEXIST))
+			return drop(COUNT_DROP_TABLE_FULL);
+	}
+	return punt(skb, p, head, COUNT_PUNTED_NEW);
+}
+
+static __always_inline int to_vip(struct __sk_buff *skb, const struct packet *p, const struct vip *vip)
+{
+	struct punt head = { .vip = vip->index };
+	struct flow_entry *entry;
+
+	key_from_client(p, &head.key);
+	entry = bpf_map_lookup_elem(&flows, &head.key);
+	if (p->flags & TCP_SYN) {
+		if (p->flags & (TCP_ACK | TCP_RST | TCP_FIN))
+			return drop(COUNT_DROP_BAD_FLAGS);
+		if (entry)
+			entry->flags |= FLOW_REUSED; /* perhaps: anyone can send a SYN */
+		return answer_syn(skb, p, vip);
+	}
+	if (!(p->flags & (TCP_ACK | TCP_RST)))
+		return drop(COUNT_DROP_BAD_FLAGS);
+	if (p->payload_length && !(p->flags & TCP_RST) && (!entry || entry->flags & FLOW_REUSED)) {
+		int verdict = begin(skb, p, vip, &head.key, entry, &head);
+		if (verdict >= 0)
+			return verdict;
+		if (!entry)
+			return drop(COUNT_DROP_BAD_COOKIE);
+	}
+	if (!entry)
+		return drop(p->flags & TCP_RST || p->flags & TCP_FIN ? COUNT_DROP_NO_FLOW : COUNT_DROP_BARE_ACK);
+	if (entry->state == FLOW_BOUND)
+		return bound(skb, p, entry, &head);
+	entry->seen_ns = bpf_ktime_get_ns();
+	if (p->payload_length && !(p->flags & TCP_RST))
+		return punt(skb, p, &head, COUNT_PUNTED_PENDING);
+	return drop(COUNT_DROP_UNDECIDED);
+}
+
+SEC("tc") int proxy(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	struct vip *vip;
+
+	switch (parse_frame(skb, &p)) {
+	case PARSED_TCP:
+		vip = find_vip(&p, p.destination_port);
+		return vip ? to_vip(skb, &p, vip) : TC_NEXT;
+	case PARSED_FRAGMENT:
+		return find_vip(&p, 0) ? drop(COUNT_DROP_FRAGMENT) : TC_NEXT;
+	case PARSED_MALFORMED:
+		return find_vip(&p, 0) ? drop(COUNT_DROP_MALFORMED) : TC_NEXT;
+	default:
+		return TC_NEXT;
+	}
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
