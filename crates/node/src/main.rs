@@ -1,1 +1,5 @@
-fn main() {}
+//! The `baton` program; see `baton --help`.
+
+fn main() -> std::process::ExitCode {
+    baton::cli::main()
+}

@@ -1,0 +1,103 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// One address, many web servers: each request goes to the right server, and its answer straight to the client.
+#[derive(Debug, Parser)]
+#[command(
+    name = "baton",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Example:\n  baton relay --listen 127.0.0.1:8080 --to 127.0.0.1:9001,127.0.0.1:9002"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node with the roles in its configuration.
+    ///
+    /// SIGTERM and SIGINT stop it and undo what it did to the machine; SIGHUP reads the file again.
+    #[command(after_help = "Example:\n  baton run --config /etc/baton.toml")]
+    Run {
+        /// The node's configuration, see docs/configuration.md.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Report every error of a configuration: file, line, what to do.
+    #[command(
+        after_help = "Examples:\n  baton check /etc/baton.toml\n  baton check --offline proxy2.toml"
+    )]
+    Check {
+        /// The configuration.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        /// The file is for another machine: do not look at this one's interfaces and secret file.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Relay HTTP to servers in turn: no configuration, no privileges.
+    #[command(
+        after_help = "Example:\n  baton relay --listen 127.0.0.1:8080 --to 127.0.0.1:9001,127.0.0.1:9002"
+    )]
+    Relay {
+        /// Where clients connect; may be given several times.
+        #[arg(long, value_name = "ADDR", required = true, value_delimiter = ',')]
+        listen: Vec<SocketAddr>,
+        /// The servers, which take turns.
+        #[arg(
+            long,
+            value_name = "ADDR[,ADDR...]",
+            required = true,
+            value_delimiter = ','
+        )]
+        to: Vec<SocketAddr>,
+    },
+    /// Show what a running node does.
+    #[command(
+        after_help = "Examples:\n  baton status\n  baton status --json --admin 127.0.0.1:9660"
+    )]
+    Status {
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        /// The node's admin address (`admin` in its configuration).
+        #[arg(long, value_name = "ADDR", default_value_t = crate::config::DEFAULT_ADMIN)]
+        admin: SocketAddr,
+    },
+}
+
+/// Runs the program: its arguments in, its exit code out.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run { config } => commands::run(&config),
+        Command::Check {
+            file,
+            json,
+            offline,
+        } => return commands::check(&file, json, offline),
+        Command::Relay { listen, to } => commands::relay(&listen, &to),
+        Command::Status { json, admin } => commands::status(admin, json),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("baton: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

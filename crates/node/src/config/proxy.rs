@@ -1,0 +1,59 @@
+//! `[proxy]`: options of the role.
+
+use std::time::Duration;
+
+use super::reader::Section;
+use super::values::{boolean, integer, milliseconds, seconds};
+
+/// Options of the proxy role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyOptions {
+    /// Take the VIPs' addresses on the first interface; otherwise hold them on `lo` only.
+    pub announce: bool,
+    /// Flows that the kernel table holds; more are refused and counted.
+    pub max_flows: u32,
+    /// A flow without packets for so long is forgotten.
+    pub flow_idle_timeout: Duration,
+    /// The same after a FIN or RST was seen.
+    pub closing_timeout: Duration,
+    /// An incomplete request head is given to the relay after this time.
+    pub head_wait: Duration,
+    /// A server that does not answer a release for so long costs the flow a reset.
+    pub release_timeout: Duration,
+    /// Bytes of undecided requests held in all; more are dropped.
+    pub max_held_bytes: u64,
+}
+
+impl Default for ProxyOptions {
+    fn default() -> Self {
+        Self {
+            announce: true,
+            max_flows: 1 << 20,
+            flow_idle_timeout: Duration::from_secs(3600),
+            closing_timeout: Duration::from_secs(30),
+            head_wait: Duration::from_millis(20),
+            release_timeout: Duration::from_millis(3000),
+            max_held_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Most flows that a kernel table may be asked to hold; its memory is some hundred bytes for each.
+pub(super) const MOST_FLOWS: u32 = 1 << 26;
+
+pub(super) fn read(mut section: Section<'_>) -> ProxyOptions {
+    let default = ProxyOptions::default();
+    ProxyOptions {
+        announce: section.or("announce", default.announce, boolean),
+        max_flows: section.or("max_flows", default.max_flows, integer(1..=MOST_FLOWS)),
+        flow_idle_timeout: section.or("flow_idle_timeout_s", default.flow_idle_timeout, seconds),
+        closing_timeout: section.or("closing_timeout_s", default.closing_timeout, seconds),
+        head_wait: section.or("head_wait_ms", default.head_wait, milliseconds),
+        release_timeout: section.or("release_timeout_ms", default.release_timeout, milliseconds),
+        max_held_bytes: section.or(
+            "max_held_bytes",
+            default.max_held_bytes,
+            integer(65_536..=1 << 40),
+        ),
+    }
+}

@@ -1,0 +1,5 @@
+//! What a user of configurations would notice.
+
+mod bad_files;
+mod docs;
+mod machine;

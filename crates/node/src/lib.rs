@@ -1,0 +1,8 @@
+//! The `baton` program: roles wired to sockets and maps, configuration, command line, admin. No decisions: those are
+//! in `baton-policy` and `baton-flow`.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod cli;
+mod commands;
+pub mod config;
