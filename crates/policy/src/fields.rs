@@ -25,7 +25,13 @@ mod tests {
 
     fn pairs<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<String> {
         pairs
-            .map(|(name, value)| format!("{}={}", name.escape_ascii(), value.escape_ascii()))
+            .map(|(name, value)| {
+                format!(
+                    "{}={}",
+                    String::from_utf8_lossy(name),
+                    String::from_utf8_lossy(value)
+                )
+            })
             .collect()
     }
 

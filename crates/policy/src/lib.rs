@@ -16,5 +16,5 @@ mod weighted_round_robin;
 pub use cluster::{Cluster, ClusterError};
 pub use pattern::{FieldPattern, HostPattern, MethodPattern, PathPattern, PatternError};
 pub use pool::{Mechanism, Member, Policy, Pool, PoolError, ServerId};
-pub use request::{Request, host_of_authority};
+pub use request::Request;
 pub use route::{PoolId, Route, Routes};

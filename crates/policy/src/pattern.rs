@@ -1,5 +1,7 @@
 //! The conditions of a route, each parsed once and then certain to make sense.
 
+use std::net::Ipv6Addr;
+
 use regex::{Regex, RegexBuilder};
 use thiserror::Error;
 
@@ -54,19 +56,18 @@ impl HostPattern {
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
         {
-            return match literal.parse::<std::net::Ipv6Addr>() {
-                Ok(_) => Ok(Self::Exact(host)),
-                Err(_) => Err(error()),
-            };
+            let address: Ipv6Addr = literal.parse().map_err(|_| error())?;
+            return Ok(Self::Exact(format!("[{address}]")));
         }
-        let name = host.strip_prefix("*.").unwrap_or(&host);
+        let host = host.strip_suffix('.').unwrap_or(&host);
+        let name = host.strip_prefix("*.").unwrap_or(host);
         let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || name.starts_with('.') || !name.bytes().all(is_name_byte) {
             return Err(error());
         }
         Ok(match host.strip_prefix('*') {
             Some(suffix) => Self::Below(suffix.to_owned()),
-            None => Self::Exact(host),
+            None => Self::Exact(host.to_owned()),
         })
     }
 
