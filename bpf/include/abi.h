@@ -56,6 +56,7 @@ struct flow_entry {
 	__u8 offers;         /* enum tcp_offer: what both sides agreed on */
 	__u8 client_wscale;
 	__u16 vip;           /* index into `vips` */
+	__u32 pad;
 	__u64 seen_ns;       /* CLOCK_MONOTONIC of the newest packet */
 };
 

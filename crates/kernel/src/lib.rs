@@ -1,1 +1,31 @@
-//! See docs/architecture.md.
+//! What runs in the kernel, seen from Rust: load and attach the programs of `bpf/`, fill their tables, read their events and counters.
+//!
+//! The only crate with `unsafe`. It moves bytes and decides nothing.
+//!
+//! - [`Proxy`] and [`Backend`]: one program a role, loaded, attached to interfaces, detached when dropped.
+//! - [`Events`]: a ring buffer as a queue.
+//! - [`probe`]: what this kernel lacks, in one sentence.
+
+#![warn(missing_docs)]
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+pub mod abi;
+mod attach;
+mod backend;
+mod counters;
+mod error;
+mod events;
+mod probe;
+mod proxy;
+mod settings;
+mod skeletons;
+mod table;
+
+pub use attach::interface_index;
+pub use backend::{Backend, Service};
+pub use counters::{Counter, Counters};
+pub use error::{Error, Result};
+pub use events::{Event, Events, Offered, Punt, Told};
+pub use probe::{Missing, probe};
+pub use proxy::{Flows, Proxy, Server, Via, Vip};
+pub use settings::{Clock, Settings};

@@ -1,0 +1,117 @@
+//! The layouts of `bpf/include/abi.h`, as the skeletons generated them, and their way to and from bytes.
+
+pub use crate::skeletons::backend::types::{notice, served_flow, service};
+pub use crate::skeletons::proxy::types::{endpoint, flow_entry, punt, server, settings, vip};
+use baton_packet::FlowKey;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Values of `enum flow_state`.
+pub mod flow_state {
+    /// The first request is with user space.
+    pub const PENDING: u8 = 1;
+    /// Packets go to the server.
+    pub const BOUND: u8 = 2;
+}
+
+/// Values of `enum flow_flags`.
+pub mod flow_flags {
+    /// Boundary at infinity.
+    pub const PINNED: u8 = 1 << 0;
+    /// The server has the newest bind header.
+    pub const CONFIRMED: u8 = 1 << 1;
+    /// Bound to this node's relay.
+    pub const LOCAL: u8 = 1 << 2;
+    /// A SYN came for it.
+    pub const REUSED: u8 = 1 << 3;
+    /// A FIN or RST passed.
+    pub const CLOSING: u8 = 1 << 4;
+}
+
+/// Values of `enum tcp_offer`.
+pub mod offer {
+    /// RFC 7323 timestamps.
+    pub const TIMESTAMPS: u8 = 1 << 0;
+    /// RFC 2018 selective acknowledgement.
+    pub const SACK: u8 = 1 << 1;
+    /// RFC 7323 window scaling.
+    pub const WSCALE: u8 = 1 << 2;
+    /// All of them.
+    pub const ALL: u8 = TIMESTAMPS | SACK | WSCALE;
+}
+
+/// What the SYN-ACK promises as window scale (`PROMISED_WSCALE` in `proxy.bpf.c`): servers must keep to it.
+pub const PROMISED_WSCALE: u8 = 10;
+
+/// Values of `enum served_state`.
+pub mod served_state {
+    /// A socket here answers it.
+    pub const HELD: u8 = 1;
+    /// Released.
+    pub const FENCED: u8 = 2;
+    /// Closed by both sides.
+    pub const ENDED: u8 = 3;
+}
+
+/// A type that any bytes of its size make, and that has no padding.
+///
+/// # Safety
+/// Implementors are `repr(C)`, hold integers only, and every byte of them belongs to a field.
+pub(crate) unsafe trait Plain: Copy {}
+
+macro_rules! plain {
+    ($($type:ty: $size:literal),* $(,)?) => { $(
+        // SAFETY: integers only; the size is the sum of the fields' (checked here), so there is no padding.
+        unsafe impl Plain for $type {}
+        const _: () = assert!(size_of::<$type>() == $size);
+    )* };
+}
+
+plain! {
+    endpoint: 20, flow_entry: 72, punt: 48, settings: 96, server: 40, vip: 8,
+    notice: 68, served_flow: 88, service: 20,
+    crate::skeletons::backend::types::settings: 96,
+    crate::skeletons::backend::types::flow_key: 36, crate::skeletons::proxy::types::flow_key: 36,
+}
+
+pub(crate) fn as_bytes<T: Plain>(value: &T) -> &[u8] {
+    // SAFETY: `Plain`: all bytes are initialised; the slice lives as long as the value.
+    unsafe { std::slice::from_raw_parts((value as *const T).cast(), size_of::<T>()) }
+}
+
+/// The value at the beginning of `bytes`, if there are enough of them.
+pub(crate) fn from_bytes<T: Plain>(bytes: &[u8]) -> Option<T> {
+    (bytes.len() >= size_of::<T>())
+        // SAFETY: long enough, `Plain` takes any bytes, and the read needs no alignment.
+        .then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// An address as four words in network byte order, IPv4 mapped.
+pub(crate) fn address_words(address: IpAddr) -> [u32; 4] {
+    let mapped = match address {
+        IpAddr::V4(a) => a.to_ipv6_mapped(),
+        IpAddr::V6(a) => a,
+    };
+    let bytes = mapped.octets();
+    std::array::from_fn(|i| u32::from_ne_bytes(std::array::from_fn(|j| bytes[4 * i + j])))
+}
+
+pub(crate) fn address_from_words(words: [u32; 4]) -> IpAddr {
+    let mut bytes = [0; 16];
+    for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
+        chunk.copy_from_slice(&word.to_ne_bytes());
+    }
+    Ipv6Addr::from(bytes).to_canonical()
+}
+
+pub(crate) fn endpoint_of(at: SocketAddr) -> endpoint {
+    endpoint {
+        address: address_words(at.ip()),
+        port: at.port().to_be(),
+        pad: 0,
+    }
+}
+
+/// The flow key at the beginning of a map's key; none if it is too short.
+pub(crate) fn key_from_bytes(bytes: &[u8]) -> Option<FlowKey> {
+    bytes.first_chunk().map(FlowKey::from_bytes)
+}

@@ -1,0 +1,185 @@
+//! Role back end: `bpf/backend.bpf.c`.
+
+use crate::abi::{self, address_words, endpoint_of, key_from_bytes, served_flow};
+use crate::attach::{Side, attach};
+use crate::counters::{Counters, text};
+use crate::settings::monotonic;
+use crate::skeletons::backend::{BackendSkel, BackendSkelBuilder};
+use crate::table::Table;
+use crate::{Error, Events, Result, Settings, Told};
+use baton_packet::FlowKey;
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use std::collections::HashSet;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// A VIP that is served here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// What clients connect to.
+    pub vip: SocketAddr,
+    /// Where the web server listens, on this host.
+    pub listen: SocketAddr,
+}
+
+/// The agent's programs and tables.
+pub struct Backend {
+    skel: BackendSkel<'static>,
+    links: Vec<OwnedFd>,
+    services: Table<abi::service>,
+    served: Table<served_flow>,
+}
+
+impl Backend {
+    /// Loads the programs; they see no packet before [`attach`](Backend::attach).
+    pub fn load(settings: &Settings, max_flows: u32) -> Result<Backend> {
+        let refused = |source| Error::Load {
+            role: "backend",
+            source,
+        };
+        // Loaded once a process: the object lives until its end.
+        let object = Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = BackendSkelBuilder::default()
+            .open(object)
+            .map_err(refused)?;
+        open.maps
+            .served
+            .set_max_entries(max_flows)
+            .map_err(refused)?;
+        if let Some(data) = open.maps.bss_data.as_deref_mut() {
+            data.settings = settings.to_kernel();
+        }
+        let skel = open.load().map_err(refused)?;
+        Ok(Backend {
+            services: Table::of("services", &skel.maps.services)?,
+            served: Table::of("served", &skel.maps.served)?,
+            links: Vec::new(),
+            skel,
+        })
+    }
+
+    /// Looks at what the interface receives and, with `follow_answers`, at what it sends: without, no flow is ever released.
+    pub fn attach(&mut self, ifindex: u32, follow_answers: bool) -> Result<()> {
+        self.links.push(attach(
+            &self.skel.progs.backend_ingress,
+            ifindex,
+            Side::Ingress,
+        )?);
+        if follow_answers {
+            self.links.push(attach(
+                &self.skel.progs.backend_egress,
+                ifindex,
+                Side::Egress,
+            )?);
+        }
+        Ok(())
+    }
+
+    /// Keys may change while running (rotation).
+    pub fn set_settings(&mut self, settings: &Settings) {
+        if let Some(data) = self.skel.maps.bss_data.as_deref_mut() {
+            data.settings = settings.to_kernel();
+        }
+    }
+
+    /// The services, instead of those before.
+    pub fn set_services(&self, services: &[Service]) -> Result<()> {
+        let mut wanted = HashSet::new();
+        for (index, service) in services.iter().enumerate() {
+            let value = abi::service {
+                listener: address_words(service.listen.ip()),
+                port: service.listen.port().to_be(),
+                index: index as u16,
+            };
+            for at in [service.vip, SocketAddr::new(service.vip.ip(), 0)] {
+                let key = abi::as_bytes(&endpoint_of(at)).to_vec();
+                self.services.put(&key, &value)?;
+                wanted.insert(key);
+            }
+        }
+        self.services
+            .keys()
+            .into_iter()
+            .filter(|key| !wanted.contains(key))
+            .for_each(|key| self.services.remove(&key));
+        Ok(())
+    }
+
+    /// What is known of a flow.
+    pub fn flow(&self, key: &FlowKey) -> Option<served_flow> {
+        self.served.lookup(&key.to_bytes())
+    }
+
+    /// Flows held here at the moment (ended and released ones not counted).
+    pub fn held(&self) -> Result<Vec<FlowKey>> {
+        let mut held = Vec::new();
+        self.served.visit(|key, flow| {
+            if flow.state == abi::served_state::HELD {
+                held.extend(key_from_bytes(key));
+            }
+        })?;
+        Ok(held)
+    }
+
+    /// Forgets flows that ended or were released `remember` ago (until then their binds are not adopted twice), and held ones for which
+    /// `alive` is false and that were silent as long. Returns how many are held.
+    pub fn sweep(&self, remember: Duration, alive: impl Fn(&FlowKey) -> bool) -> Result<usize> {
+        let now = monotonic().as_nanos() as u64;
+        let (mut held, mut gone) = (0, Vec::new());
+        self.served.visit(|key, flow| {
+            let silent = u128::from(now.saturating_sub(flow.seen_ns)) > remember.as_nanos();
+            let is_held = flow.state == abi::served_state::HELD;
+            let lives = || key_from_bytes(key).is_none_or(|k| alive(&k));
+            if silent && (!is_held || !lives()) {
+                gone.push(key.to_vec());
+            } else if is_held {
+                held += 1;
+            }
+        })?;
+        gone.iter().for_each(|key| self.served.remove(key));
+        Ok(held)
+    }
+
+    /// The queue of what the program tells; for the calling thread.
+    pub fn told(&self) -> Result<Events<Told>> {
+        Events::new("notices", &self.skel.maps.notices)
+    }
+
+    /// The programs' counters.
+    pub fn counters(&self) -> Result<Counters> {
+        let names = self
+            .skel
+            .maps
+            .rodata_data
+            .as_deref()
+            .map(|d| &d.counter_names[..])
+            .unwrap_or_default();
+        let names = names
+            .iter()
+            .map(|n| (text(&n.verdict), text(&n.reason)))
+            .collect();
+        Counters::new(&self.skel.maps.counters, names)
+    }
+
+    /// Runs the ingress program on one frame: `(verdict, frame after)`. For tests.
+    pub fn test_ingress(&self, frame: &[u8]) -> Result<(i32, Vec<u8>)> {
+        crate::attach::test_run(&self.skel.progs.backend_ingress, frame).map_err(|source| {
+            Error::Load {
+                role: "backend",
+                source,
+            }
+        })
+    }
+
+    /// Runs the egress program on one frame: `(verdict, frame after)`. For tests.
+    pub fn test_egress(&self, frame: &[u8]) -> Result<(i32, Vec<u8>)> {
+        crate::attach::test_run(&self.skel.progs.backend_egress, frame).map_err(|source| {
+            Error::Load {
+                role: "backend",
+                source,
+            }
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! Ring buffers as queues of events.
+
+use crate::abi::{self, address_from_words, as_bytes, from_bytes, key_from_bytes};
+use crate::{Error, Result};
+use baton_packet::{FlowKey, Seq};
+use libbpf_rs::{MapHandle, MapMut, RingBuffer, RingBufferBuilder};
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+/// A client's packet that needs a decision.
+#[derive(Clone, Debug)]
+pub struct Punt {
+    /// The flow.
+    pub key: FlowKey,
+    /// Index of the VIP, as given to [`Proxy::set_vips`](crate::Proxy::set_vips).
+    pub vip: u16,
+    /// The packet opened the cookie: what the client's SYN offered.
+    pub fresh: Option<Offered>,
+    /// The IP packet.
+    pub packet: Vec<u8>,
+}
+
+/// What a client's SYN offered and the SYN-ACK took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// Largest segment that the client takes (bytes).
+    pub mss: u16,
+    /// Its window scale, if both scale.
+    pub wscale: Option<u8>,
+    /// Both use selective acknowledgements.
+    pub sack: bool,
+    /// Both use timestamps.
+    pub timestamps: bool,
+}
+
+/// What an agent's program tells its user space.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// `enum notice_what`.
+    pub what: u8,
+    /// `enum refusal`.
+    pub reason: u8,
+    /// The flow.
+    pub key: FlowKey,
+    /// Of the bind.
+    pub epoch: u32,
+    /// Of the bind.
+    pub seq: Seq,
+    /// Of the bind.
+    pub ack: Seq,
+    /// Who sent the newest header.
+    pub proxy: IpAddr,
+}
+
+/// Something that a ring buffer carries.
+pub trait Event: Sized + 'static {
+    /// Reads one record; none if it is not whole.
+    fn parse(record: &[u8]) -> Option<Self>;
+}
+
+impl Event for Punt {
+    fn parse(record: &[u8]) -> Option<Punt> {
+        let head: abi::punt = from_bytes(record)?;
+        let at = size_of::<abi::punt>();
+        let has = |offer: u8| head.offers & offer != 0;
+        Some(Punt {
+            key: key_from_bytes(as_bytes(&head.key))?,
+            vip: head.vip,
+            fresh: (head.fresh != 0).then(|| Offered {
+                mss: head.mss,
+                wscale: has(abi::offer::WSCALE).then_some(head.client_wscale),
+                sack: has(abi::offer::SACK),
+                timestamps: has(abi::offer::TIMESTAMPS),
+            }),
+            packet: record.get(at..at + head.length as usize)?.to_vec(),
+        })
+    }
+}
+
+impl Event for Told {
+    fn parse(record: &[u8]) -> Option<Told> {
+        let n: abi::notice = from_bytes(record)?;
+        Some(Told {
+            what: n.what,
+            reason: n.reason,
+            key: key_from_bytes(as_bytes(&n.key))?,
+            epoch: n.epoch,
+            seq: Seq(n.seq),
+            ack: Seq(n.ack),
+            proxy: address_from_words(n.proxy),
+        })
+    }
+}
+
+/// A ring buffer of one kind of event. It stays on the thread that made it.
+pub struct Events<E> {
+    ring: RingBuffer<'static>,
+    queue: Rc<RefCell<Vec<E>>>,
+    _map: Box<MapHandle>,
+}
+
+impl<E: Event> Events<E> {
+    pub(crate) fn new(table: &'static str, map: &MapMut<'_>) -> Result<Events<E>> {
+        let error = |source| Error::Table { table, source };
+        let map = Box::new(MapHandle::try_from(map).map_err(error)?);
+        let queue = Rc::new(RefCell::new(Vec::new()));
+        let sink = queue.clone();
+        let mut builder = RingBufferBuilder::new();
+        // SAFETY: the handle is boxed and dropped after the ring (field order), so the reference outlives its use.
+        let handle: &'static MapHandle = unsafe { &*std::ptr::from_ref(map.as_ref()) };
+        builder
+            .add(handle, move |record| {
+                sink.borrow_mut().extend(E::parse(record));
+                0
+            })
+            .map_err(error)?;
+        Ok(Events {
+            ring: builder.build().map_err(error)?,
+            queue,
+            _map: map,
+        })
+    }
+
+    /// Takes all events that are there, in order.
+    pub fn drain(&self, into: &mut Vec<E>) {
+        // One pass can miss a record that is committed while it ends; the last, empty pass cannot.
+        while self.ring.consume_raw() > 0 {
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        }
+        into.append(&mut self.queue.borrow_mut());
+    }
+
+    /// Readable when there are events.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring owns the descriptor and lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }
+    }
+}

@@ -1,0 +1,230 @@
+//! Role proxy: `bpf/proxy.bpf.c`.
+
+use crate::abi::{self, address_words, endpoint_of, flow_entry, key_from_bytes};
+use crate::attach::{Side, attach};
+use crate::counters::{Counters, text};
+use crate::settings::monotonic;
+use crate::skeletons::proxy::{ProxySkel, ProxySkelBuilder};
+use crate::table::Table;
+use crate::{Error, Events, Punt, Result, Settings};
+use baton_packet::FlowKey;
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use std::collections::HashSet;
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A VIP as the kernel needs it.
+#[derive(Clone, Debug)]
+pub struct Vip {
+    /// Comes back with every punt.
+    pub index: u16,
+    /// Address and port.
+    pub at: SocketAddr,
+    /// Offered to clients (bytes): fits the path and leaves room for the bind header.
+    pub mss: u16,
+    /// `abi::offer` bits that all its back ends accept.
+    pub offers: u8,
+}
+
+/// How packets reach a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// On the same network.
+    Neighbour,
+    /// In UDP.
+    Udp,
+}
+
+/// A back end as the kernel needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its node.
+    pub address: IpAddr,
+    /// This node, seen from there.
+    pub source: IpAddr,
+    /// The interface that leads there.
+    pub ifindex: u32,
+    /// How.
+    pub via: Via,
+}
+
+/// The flow table, shared with the kernel; may be used from any thread.
+pub struct Flows(Table<flow_entry>);
+
+impl Flows {
+    /// The entry of a flow.
+    pub fn entry(&self, key: &FlowKey) -> Option<flow_entry> {
+        self.0.lookup(&key.to_bytes())
+    }
+
+    /// Makes or replaces an entry. Fails when the table is full.
+    pub fn put(&self, key: &FlowKey, entry: &flow_entry) -> Result<()> {
+        self.0.put(&key.to_bytes(), entry)
+    }
+
+    /// Forgets a flow.
+    pub fn remove(&self, key: &FlowKey) {
+        self.0.remove(&key.to_bytes());
+    }
+
+    /// Forgets flows without packets for `idle`, and those that are closing for `closing`. Returns how many stay.
+    pub fn sweep(&self, idle: Duration, closing: Duration) -> Result<usize> {
+        let now = monotonic().as_nanos() as u64;
+        let (mut stay, mut gone) = (0, Vec::new());
+        self.0.visit(|key, entry| {
+            let limit = if entry.flags & abi::flow_flags::CLOSING != 0 {
+                closing
+            } else {
+                idle
+            };
+            if u128::from(now.saturating_sub(entry.seen_ns)) > limit.as_nanos() {
+                gone.push(key.to_vec());
+            } else {
+                stay += 1;
+            }
+        })?;
+        gone.iter().for_each(|key| self.0.remove(key));
+        Ok(stay)
+    }
+
+    /// All flows of the moment.
+    pub fn all(&self) -> Result<Vec<(FlowKey, flow_entry)>> {
+        let mut all = Vec::new();
+        self.0
+            .visit(|key, entry| all.extend(key_from_bytes(key).map(|k| (k, entry))))?;
+        Ok(all)
+    }
+}
+
+/// The proxy's program and tables.
+pub struct Proxy {
+    skel: ProxySkel<'static>,
+    links: Vec<OwnedFd>,
+    flows: Arc<Flows>,
+    vips: Table<abi::vip>,
+    servers: Table<abi::server>,
+}
+
+impl Proxy {
+    /// Loads the program; it sees no packet before [`attach`](Proxy::attach).
+    pub fn load(settings: &Settings, max_flows: u32) -> Result<Proxy> {
+        let refused = |source| Error::Load {
+            role: "proxy",
+            source,
+        };
+        // Loaded once a process: the object lives until its end.
+        let object = Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = ProxySkelBuilder::default().open(object).map_err(refused)?;
+        let cpus = libbpf_rs::num_possible_cpus().map_err(refused)?;
+        open.maps
+            .flows
+            .set_max_entries(max_flows)
+            .map_err(refused)?;
+        open.maps
+            .scratches
+            .set_max_entries(cpus as u32)
+            .map_err(refused)?;
+        if let Some(data) = open.maps.bss_data.as_deref_mut() {
+            data.settings = settings.to_kernel();
+        }
+        let skel = open.load().map_err(refused)?;
+        Ok(Proxy {
+            flows: Arc::new(Flows(Table::of("flows", &skel.maps.flows)?)),
+            vips: Table::of("vips", &skel.maps.vips)?,
+            servers: Table::of("servers", &skel.maps.servers)?,
+            links: Vec::new(),
+            skel,
+        })
+    }
+
+    /// From now on the program sees the interface's packets.
+    pub fn attach(&mut self, ifindex: u32) -> Result<()> {
+        self.links
+            .push(attach(&self.skel.progs.proxy, ifindex, Side::Ingress)?);
+        Ok(())
+    }
+
+    /// Keys may change while running (rotation).
+    pub fn set_settings(&mut self, settings: &Settings) {
+        if let Some(data) = self.skel.maps.bss_data.as_deref_mut() {
+            data.settings = settings.to_kernel();
+        }
+    }
+
+    /// The VIPs, instead of those before. Packets to a VIP's address that belong to none of its ports stay the host's.
+    pub fn set_vips(&self, vips: &[Vip]) -> Result<()> {
+        let mut wanted = HashSet::new();
+        for vip in vips {
+            let value = abi::vip {
+                index: vip.index,
+                mss: vip.mss,
+                offers: vip.offers,
+                pad: [0; 3],
+            };
+            for at in [vip.at, SocketAddr::new(vip.at.ip(), 0)] {
+                let key = abi::as_bytes(&endpoint_of(at)).to_vec();
+                self.vips.put(&key, &value)?;
+                wanted.insert(key);
+            }
+        }
+        self.vips
+            .keys()
+            .into_iter()
+            .filter(|key| !wanted.contains(key))
+            .for_each(|key| self.vips.remove(&key));
+        Ok(())
+    }
+
+    /// The server with this index; `None`: there is none, its packets are dropped.
+    pub fn set_server(&self, index: u16, server: Option<Server>) -> Result<()> {
+        let value = server.map(|s| abi::server {
+            address: address_words(s.address),
+            source: address_words(s.source),
+            ifindex: s.ifindex,
+            via: match s.via {
+                Via::Neighbour => 1,
+                Via::Udp => 2,
+            },
+            pad: [0; 3],
+        });
+        self.servers
+            .put(&u32::from(index).to_ne_bytes(), &value.unwrap_or_default())
+    }
+
+    /// The flow table.
+    pub fn flows(&self) -> Arc<Flows> {
+        self.flows.clone()
+    }
+
+    /// The queue of packets that need a decision; for the calling thread.
+    pub fn punts(&self) -> Result<Events<Punt>> {
+        Events::new("punts", &self.skel.maps.punts)
+    }
+
+    /// The program's counters.
+    pub fn counters(&self) -> Result<Counters> {
+        let names = self
+            .skel
+            .maps
+            .rodata_data
+            .as_deref()
+            .map(|d| &d.counter_names[..])
+            .unwrap_or_default();
+        let names = names
+            .iter()
+            .map(|n| (text(&n.verdict), text(&n.reason)))
+            .collect();
+        Counters::new(&self.skel.maps.counters, names)
+    }
+
+    /// Runs the program on one frame, attached or not: `(verdict, frame after)`. For tests.
+    pub fn test_run(&self, frame: &[u8]) -> Result<(i32, Vec<u8>)> {
+        crate::attach::test_run(&self.skel.progs.proxy, frame).map_err(|source| Error::Load {
+            role: "proxy",
+            source,
+        })
+    }
+}
