@@ -38,7 +38,7 @@ impl Key {
         input.resize(input.len().next_multiple_of(8), 0);
         SipHasher24::new_with_key(&self.0)
             .hash(&input)
-            .to_be_bytes()
+            .to_le_bytes()
     }
 }
 
