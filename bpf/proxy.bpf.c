@@ -103,7 +103,7 @@ static __always_inline int answer_syn(struct __sk_buff *skb, const struct packet
 	reply->ack_seq = bpf_htonl(p->seq + 1);
 	now[3] = bpf_htonl((length / 4) << 28 | (TCP_SYN | TCP_ACK) << 16 | PROMISED_WINDOW); /* reserved bits and ECN clear (H16) */
 	reply->check = ((struct tcphdr *)was)->check;
-	if (length >= 24)
+	if (o.mss)
 		now[at++] = bpf_htonl(2 << 24 | 4 << 16 | vip->mss);
 	if (o.timestamps && length >= 36) {
 		now[at++] = o.sack ? bpf_htonl(0x0402080a) : bpf_htonl(0x0101080a);

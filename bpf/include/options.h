@@ -10,7 +10,7 @@
 
 struct options {
 	__u32 tsval, tsecr;
-	__u16 mss;     /* 536 when not given */
+	__u16 mss;     /* 0 when not given: then 536 holds (RFC 9293 3.7.1) */
 	__u8 wscale;   /* WSCALE_NONE when not given */
 	__u8 sack;
 	__u8 timestamps;
@@ -63,7 +63,6 @@ static __always_inline void parse_options(struct __sk_buff *skb, const struct pa
 	__be32 aligned[3];
 
 	__builtin_memset(o, 0, sizeof(*o));
-	o->mss = 536;
 	o->wscale = WSCALE_NONE;
 	/* What nearly every data segment carries: NOP NOP timestamps, or nothing. */
 	if (p->tcp_header == sizeof(struct tcphdr))

@@ -1,0 +1,1 @@
+//! `bpf/backend.bpf.c`, packet by packet.
