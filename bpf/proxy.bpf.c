@@ -105,7 +105,7 @@ static __always_inline int answer_syn(struct __sk_buff *skb, const struct packet
 	reply->check = ((struct tcphdr *)was)->check;
 	if (o.mss)
 		now[at++] = bpf_htonl(2 << 24 | 4 << 16 | vip->mss);
-	if (o.timestamps && length >= 36) {
+	if (o.timestamps) {
 		now[at++] = o.sack ? bpf_htonl(0x0402080a) : bpf_htonl(0x0101080a);
 		now[at++] = bpf_htonl((__u32)clock);
 		now[at++] = bpf_htonl(o.tsval);
