@@ -2,7 +2,10 @@
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
 use baton_kernel::{Clock, Counters, Settings};
-use etherparse::{PacketBuilder, PacketBuilderStep, SlicedPacket, TcpHeaderSlice, TcpOptionElement, TransportSlice, tcp_option};
+use etherparse::{
+    PacketBuilder, PacketBuilderStep, SlicedPacket, TcpHeaderSlice, TcpOptionElement,
+    TransportSlice, tcp_option,
+};
 use std::net::{IpAddr, SocketAddr};
 
 pub const NEXT: i32 = -1;
@@ -41,7 +44,15 @@ pub struct Tcp {
 
 impl Tcp {
     pub fn new(from: &str, to: &str) -> Tcp {
-        Tcp { from: at(from), to: at(to), seq: 1000, ack: None, flags: "", options: vec![], payload: vec![] }
+        Tcp {
+            from: at(from),
+            to: at(to),
+            seq: 1000,
+            ack: None,
+            flags: "",
+            options: vec![],
+            payload: vec![],
+        }
     }
 
     /// Linux's SYN.
@@ -49,7 +60,13 @@ impl Tcp {
         use TcpOptionElement::*;
         Tcp {
             flags: "S",
-            options: vec![MaximumSegmentSize(1460), SelectiveAcknowledgementPermitted, Timestamp(77, 0), Noop, WindowScale(7)],
+            options: vec![
+                MaximumSegmentSize(1460),
+                SelectiveAcknowledgementPermitted,
+                Timestamp(77, 0),
+                Noop,
+                WindowScale(7),
+            ],
             ..Tcp::new(from, to)
         }
     }
@@ -59,11 +76,17 @@ impl Tcp {
         match (self.from.ip(), self.to.ip()) {
             (IpAddr::V4(a), IpAddr::V4(b)) => {
                 let step = PacketBuilder::ipv4(a.octets(), b.octets(), 64);
-                self.finish(step.tcp(self.from.port(), self.to.port(), self.seq, 64000), &mut packet);
+                self.finish(
+                    step.tcp(self.from.port(), self.to.port(), self.seq, 64000),
+                    &mut packet,
+                );
             }
             (IpAddr::V6(a), IpAddr::V6(b)) => {
                 let step = PacketBuilder::ipv6(a.octets(), b.octets(), 64);
-                self.finish(step.tcp(self.from.port(), self.to.port(), self.seq, 64000), &mut packet);
+                self.finish(
+                    step.tcp(self.from.port(), self.to.port(), self.seq, 64000),
+                    &mut packet,
+                );
             }
             _ => unreachable!("one family"),
         }
@@ -89,12 +112,19 @@ impl Tcp {
                 _ => tcp.urg(0),
             };
         }
-        tcp.options(&self.options).unwrap().write(into, &self.payload).unwrap();
+        tcp.options(&self.options)
+            .unwrap()
+            .write(into, &self.payload)
+            .unwrap();
     }
 }
 
 pub fn frame(ip: &[u8]) -> Vec<u8> {
-    let kind: [u8; 2] = if ip[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
+    let kind: [u8; 2] = if ip[0] >> 4 == 4 {
+        [8, 0]
+    } else {
+        [0x86, 0xdd]
+    };
     [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1][..], &kind, ip].concat()
 }
 
@@ -103,10 +133,16 @@ pub fn udp_frame(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
     match (from.ip(), to.ip()) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
-            PacketBuilder::ipv4(a.octets(), b.octets(), 64).udp(from.port(), to.port()).write(&mut packet, payload).unwrap();
+            PacketBuilder::ipv4(a.octets(), b.octets(), 64)
+                .udp(from.port(), to.port())
+                .write(&mut packet, payload)
+                .unwrap();
         }
         (IpAddr::V6(a), IpAddr::V6(b)) => {
-            PacketBuilder::ipv6(a.octets(), b.octets(), 64).udp(from.port(), to.port()).write(&mut packet, payload).unwrap();
+            PacketBuilder::ipv6(a.octets(), b.octets(), 64)
+                .udp(from.port(), to.port())
+                .write(&mut packet, payload)
+                .unwrap();
         }
         _ => unreachable!("one family"),
     }
@@ -116,14 +152,26 @@ pub fn udp_frame(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
 /// The TCP header and payload of a frame; asserts that the checksums are right.
 pub fn tcp_of(frame: &[u8]) -> (etherparse::TcpHeader, Vec<u8>) {
     let sliced = SlicedPacket::from_ethernet(frame).unwrap();
-    let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!("no TCP in {frame:02x?}") };
-    let header = TcpHeaderSlice::from_slice(tcp.header_slice()).unwrap().to_header();
+    let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else {
+        panic!("no TCP in {frame:02x?}")
+    };
+    let header = TcpHeaderSlice::from_slice(tcp.header_slice())
+        .unwrap()
+        .to_header();
     let right = match sliced.net.unwrap() {
         etherparse::NetSlice::Ipv4(ip) => {
-            assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum(), "IP checksum");
-            header.calc_checksum_ipv4(&ip.header().to_header(), tcp.payload()).unwrap()
+            assert_eq!(
+                ip.header().header_checksum(),
+                ip.header().to_header().calc_header_checksum(),
+                "IP checksum"
+            );
+            header
+                .calc_checksum_ipv4(&ip.header().to_header(), tcp.payload())
+                .unwrap()
         }
-        etherparse::NetSlice::Ipv6(ip) => header.calc_checksum_ipv6(&ip.header().to_header(), tcp.payload()).unwrap(),
+        etherparse::NetSlice::Ipv6(ip) => header
+            .calc_checksum_ipv6(&ip.header().to_header(), tcp.payload())
+            .unwrap(),
         _ => unreachable!(),
     };
     assert_eq!(header.checksum, right, "TCP checksum");
@@ -153,7 +201,12 @@ impl Watch {
 
     pub fn moved(&mut self) -> Vec<String> {
         let now = self.counters.read();
-        let moved = now.iter().zip(&self.before).filter(|(c, b)| c.packets != **b).map(|(c, _)| format!("{}/{}", c.verdict, c.reason)).collect();
+        let moved = now
+            .iter()
+            .zip(&self.before)
+            .filter(|(c, b)| c.packets != **b)
+            .map(|(c, _)| format!("{}/{}", c.verdict, c.reason))
+            .collect();
         self.before = now.iter().map(|c| c.packets).collect();
         moved
     }
