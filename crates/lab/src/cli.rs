@@ -1,0 +1,273 @@
+//! `baton lab`: the command line.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::client::follow;
+use crate::cluster::{Lab, Options};
+use crate::impair::{self, Faults};
+use crate::report::Recorder;
+use crate::scenarios::compare::{self, Effort, Workload};
+use crate::scenarios::demo::{self, Story};
+use crate::scenarios::{Setting, matrix};
+use crate::{interrupt, origin};
+
+/// Clusters in network namespaces of this machine
+#[derive(Debug, Subcommand)]
+pub enum LabCommand {
+    /// Bring a cluster up
+    Up(Up),
+    /// Run a program on one of the hosts: client, proxy1.., backend1..
+    Exec(Exec),
+    /// Remove exactly what `up` made
+    Down(Name),
+    /// Run a scenario on a cluster of its own
+    #[command(subcommand)]
+    Run(Scenario),
+    /// Forward frames between two interfaces with faults
+    #[command(hide = true)]
+    Impair(Impair),
+    /// Answer uploads with what arrived
+    #[command(hide = true)]
+    Origin(Origin),
+    /// Follow a plan of requests from standard input, on one connection
+    #[command(hide = true)]
+    Fetch,
+}
+
+#[derive(Args, Debug)]
+pub struct Up {
+    #[command(flatten)]
+    name: Name,
+    #[command(flatten)]
+    options: Options,
+    /// Print the VIP and the hosts as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Exec {
+    #[command(flatten)]
+    name: Name,
+    host: String,
+    #[arg(required = true, last = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub struct Impair {
+    first: String,
+    second: String,
+    #[command(flatten)]
+    faults: Faults,
+    #[arg(long)]
+    seed: u64,
+}
+
+#[derive(Args, Debug)]
+pub struct Origin {
+    #[arg(long)]
+    listen: SocketAddr,
+}
+
+/// Which lab.
+#[derive(Args, Debug)]
+pub struct Name {
+    /// Name of the lab; several can be up at once
+    #[arg(long, default_value = "lab", value_parser = name)]
+    name: String,
+}
+
+/// What is tried on a cluster.
+#[derive(Debug, Subcommand)]
+pub enum Scenario {
+    /// Requests that must work, on a LAN and on a path of 50 ms, from clients of several kinds
+    Matrix(Matrix),
+    /// Direct, handoff, relay, HAProxy and nginx side by side
+    Compare(Compare),
+    /// What Baton does, told to a person
+    Demo(Common),
+}
+
+#[derive(Args, Debug)]
+pub struct Matrix {
+    #[command(flatten)]
+    common: Common,
+    /// Only cases whose name contains this, or is like this (with *)
+    #[arg(long, value_name = "PATTERN")]
+    only: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Compare {
+    #[command(flatten)]
+    common: Common,
+    /// Only this workload
+    #[arg(long, value_enum)]
+    workload: Option<Workload>,
+    /// Of each run of keepalive and close
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Of each system under each workload; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+}
+
+/// Options of all scenarios.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    #[command(flatten)]
+    options: Options,
+    /// Smaller files and fewer variants
+    #[arg(long)]
+    short: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl LabCommand {
+    /// Does what the command line says. `baton` is this program: it is run on the lab's hosts.
+    ///
+    /// # Errors
+    /// What went wrong and what to do.
+    pub fn run(self, baton: &Path) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Up(up) => up.run(baton),
+            Self::Exec(exec) => exec.run(),
+            Self::Down(name) => Lab::down(&name.name).map(|()| ExitCode::SUCCESS),
+            Self::Run(scenario) => scenario.run(baton),
+            Self::Impair(Impair {
+                first,
+                second,
+                faults,
+                seed,
+            }) => {
+                impair::forward(&first, &second, faults, seed, || println!("forwarding"))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Origin(Origin { listen }) => {
+                origin::serve(listen, || println!("listening"))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Fetch => fetch(),
+        }
+    }
+}
+
+impl Scenario {
+    fn run(self, baton: &Path) -> anyhow::Result<ExitCode> {
+        interrupt::catch()?;
+        let (name, common) = match &self {
+            Self::Matrix(matrix) => ("matrix", &matrix.common),
+            Self::Compare(compare) => ("compare", &compare.common),
+            Self::Demo(common) => ("demo", common),
+        };
+        let Common {
+            options,
+            short,
+            json,
+        } = common.clone();
+        let mut recorder = Recorder::new(name, options.seed);
+        let setting = Setting {
+            baton,
+            options,
+            short,
+        };
+        match self {
+            Self::Matrix(matrix) => {
+                recorder = recorder.only(matrix.only);
+                matrix::run(&mut recorder, &setting)?;
+            }
+            Self::Compare(Compare {
+                workload,
+                seconds,
+                runs,
+                ..
+            }) => {
+                compare::run(&mut recorder, &setting, workload, &Effort { seconds, runs })?;
+            }
+            Self::Demo(_) => demo::run(&mut recorder, &setting, &Story { told: !json })?,
+        }
+        let report = recorder.finish();
+        if json {
+            println!("{}", serde_json::to_string(&report)?);
+        } else {
+            print!("{}", report.summary());
+        }
+        Ok(if report.ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+impl Up {
+    fn run(self, baton: &Path) -> anyhow::Result<ExitCode> {
+        interrupt::catch()?;
+        let name = self.name.name;
+        let mut lab = Lab::up(&name, self.options, baton)?;
+        if let Err(error) = lab.content.make_all() {
+            let _ = Lab::down(&name);
+            return Err(error);
+        }
+        if self.json {
+            println!("{}", described(&lab));
+        } else {
+            println!("lab {name} is up: the VIP is {}", lab.vip());
+            println!(
+                "try: baton lab exec --name {name} client -- curl http://{}/b/whoami",
+                lab.vip()
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn described(lab: &Lab) -> Value {
+    let mut hosts = serde_json::Map::new();
+    for host in lab.topology.hosts() {
+        let netns = lab.netns(&host.name);
+        let files = lab.dir(&host.name);
+        let about = json!({"namespace": netns.name(), "ipv4": host.v4(), "ipv6": host.v6(), "files": files});
+        hosts.insert(host.name, about);
+    }
+    json!({"name": lab.name, "vip": lab.vip(), "mechanism": lab.options.mechanism.name(), "hosts": hosts})
+}
+
+impl Exec {
+    /// Becomes the program.
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let netns = Lab::host(&self.name.name, &self.host)?;
+        let (program, arguments) = self.command.split_first().context("no program")?;
+        let error = netns.command(program).args(arguments).exec();
+        Err(error).with_context(|| format!("cannot run {} on {}", program.display(), self.host))
+    }
+}
+
+fn fetch() -> anyhow::Result<ExitCode> {
+    let mut plan = String::new();
+    std::io::stdin().read_to_string(&mut plan)?;
+    let outcome = follow(&serde_json::from_str(&plan).context("the plan is not as expected")?);
+    println!("{}", serde_json::to_string(&outcome)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Part of names of namespaces and of a directory.
+fn name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if text.is_empty() || text.len() > 40 || !text.chars().all(allowed) {
+        return Err("a name has 1 to 40 letters, digits, - or _".to_owned());
+    }
+    Ok(text.to_owned())
+}

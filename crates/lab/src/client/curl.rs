@@ -1,0 +1,74 @@
+//! Real curl on a host of the lab.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use super::answer::Answer;
+use crate::cluster::{Lab, digest};
+use crate::command;
+
+/// What of curl's `%{json}` matters here.
+#[derive(Deserialize)]
+struct WriteOut {
+    time_total: f64,
+    /// Also if it went to a file.
+    size_download: u64,
+}
+
+/// One request by curl on the client; `arguments` are added to its command line.
+///
+/// # Errors
+/// When curl fails, with what it said.
+pub(crate) fn curl(
+    lab: &Lab,
+    url: &str,
+    arguments: &[&str],
+    patience: Duration,
+) -> anyhow::Result<Answer> {
+    let heads = lab.dir("client").join("heads");
+    let mut curl = lab.netns("client").command("curl");
+    curl.args([
+        "-q",
+        "-sS",
+        "--http1.1",
+        "--globoff",
+        "--noproxy",
+        "*",
+        "-w",
+        "%{stderr}%{json}",
+    ]);
+    curl.arg("-D")
+        .arg(&heads)
+        .args(["-m", &patience.as_secs().to_string()])
+        .args(arguments)
+        .arg(url);
+    let ((_, sha256), output) = command::piped(&mut curl, &[], |body| digest(body))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let (said, json) = said.split_at(said.find('{').unwrap_or(said.len()));
+    if !output.status.success() {
+        bail!("{}", said.trim());
+    }
+    let told: WriteOut = serde_json::from_str(json).context("curl told no figures")?;
+    let mut answer = Answer {
+        bytes: told.size_download,
+        sha256,
+        seconds: told.time_total,
+        ..Answer::default()
+    };
+    let heads = fs::read(&heads)?;
+    let mut rest = &heads[..];
+    while let Some(end) = rest.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+        answer.take_head(&rest[..end + 4])?;
+        rest = &rest[end + 4..];
+    }
+    Ok(answer)
+}
+
+/// `http://10.77.0.10:80/a/1KB`
+pub(crate) fn url(to: SocketAddr, path: &str) -> String {
+    format!("http://{to}{path}")
+}

@@ -1,0 +1,213 @@
+//! A sequence of requests on exactly one connection, each checked: what curl cannot be made to promise.
+//!
+//! The scenario writes a [`Plan`] to `baton lab fetch` on a host and reads the [`Outcome`]; both are JSON.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+use super::answer::Answer;
+use crate::cluster::{Lab, digest};
+use crate::command;
+
+/// Nothing for so long means that nothing will come.
+const SILENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) to: SocketAddr,
+    pub(crate) requests: Vec<Request>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+    /// Sent with its length.
+    pub(crate) body: Option<PathBuf>,
+}
+
+impl Request {
+    pub(crate) fn new(method: &str, path: impl Into<String>) -> Self {
+        Self {
+            method: method.to_owned(),
+            path: path.into(),
+            headers: Vec::new(),
+            body: None,
+        }
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn body(self, file: PathBuf) -> Self {
+        Self {
+            body: Some(file),
+            ..self
+        }
+    }
+}
+
+/// The answers, in the order of the requests; fewer if something went wrong.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) error: Option<String>,
+}
+
+/// Follows the plan from the client of the lab.
+///
+/// # Errors
+/// When the program for it fails; what happens to the requests is in the outcome.
+pub(crate) fn fetch(lab: &Lab, plan: &Plan) -> anyhow::Result<Outcome> {
+    let mut fetch = lab.netns("client").command(lab.baton());
+    fetch.args(["lab", "fetch"]);
+    let (text, output) = command::piped(&mut fetch, &serde_json::to_vec(plan)?, |stdout| {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text)?;
+        Ok(text)
+    })?;
+    serde_json::from_str(&text).with_context(|| {
+        format!(
+            "fetch failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )
+    })
+}
+
+/// Follows the plan from here.
+pub(crate) fn follow(plan: &Plan) -> Outcome {
+    let mut outcome = Outcome::default();
+    if let Err(error) = converse(plan, &mut outcome.answers) {
+        outcome.error = Some(format!("request {}: {error:#}", outcome.answers.len() + 1));
+    }
+    outcome
+}
+
+fn converse(plan: &Plan, answers: &mut Vec<Answer>) -> anyhow::Result<()> {
+    let stream = TcpStream::connect_timeout(&plan.to, SILENCE)
+        .with_context(|| format!("cannot connect to {}", plan.to))?;
+    stream.set_read_timeout(Some(SILENCE))?;
+    stream.set_write_timeout(Some(SILENCE))?;
+    stream.set_nodelay(true)?;
+    let mut input = BufReader::with_capacity(1 << 16, &stream);
+    for request in &plan.requests {
+        let start = Instant::now();
+        send(&stream, &plan.to, request)?;
+        let mut answer = receive(&mut input, &request.method)?;
+        answer.seconds = start.elapsed().as_secs_f64();
+        answers.push(answer);
+    }
+    Ok(())
+}
+
+fn send(mut stream: &TcpStream, to: &SocketAddr, request: &Request) -> anyhow::Result<()> {
+    let mut head = format!(
+        "{} {} HTTP/1.1\r\nHost: {to}\r\n",
+        request.method, request.path
+    );
+    for (name, value) in &request.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    match &request.body {
+        None => stream.write_all((head + "\r\n").as_bytes())?,
+        Some(path) => {
+            let mut body = fs::File::open(path)?;
+            head += &format!("Content-Length: {}\r\n\r\n", body.metadata()?.len());
+            stream.write_all(head.as_bytes())?;
+            std::io::copy(&mut body, &mut stream)?;
+        }
+    }
+    Ok(())
+}
+
+fn receive(input: &mut impl BufRead, method: &str) -> anyhow::Result<Answer> {
+    let mut answer = Answer::default();
+    while answer.status == 0 {
+        answer.take_head(&head(input)?)?;
+    }
+    let bodiless = method == "HEAD" || matches!(answer.status, 204 | 304);
+    let length = match answer.header("Content-Length") {
+        _ if bodiless => 0,
+        Some(length) => length.parse()?,
+        None => bail!("an answer of status {} without a length", answer.status),
+    };
+    (answer.bytes, answer.sha256) =
+        digest(&mut input.take(length)).context("in the middle of a body")?;
+    if answer.bytes < length {
+        bail!(
+            "the connection ended after {} of {length} bytes",
+            answer.bytes
+        );
+    }
+    Ok(answer)
+}
+
+fn head(input: &mut impl BufRead) -> anyhow::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let read = input
+            .by_ref()
+            .take(65_536)
+            .read_until(b'\n', &mut head)
+            .context("no answer")?;
+        if read == 0 {
+            bail!("the connection ended before the answer");
+        }
+        if head.len() > 65_536 {
+            bail!("a head of more than 64 KiB");
+        }
+    }
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart_by_their_lengths() {
+        let mut input = &b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc\
+            HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"[..];
+        let first = receive(&mut input, "GET").unwrap();
+        assert_eq!(
+            (first.status, first.interim, first.bytes),
+            (200, vec![100], 3)
+        );
+        assert_eq!(receive(&mut input, "GET").unwrap().status, 304);
+        let cut = receive(&mut input, "GET").unwrap_err().to_string();
+        assert!(cut.contains("after 2 of 5"), "{cut}");
+        assert!(receive(&mut input, "GET").is_err());
+    }
+
+    #[test]
+    fn requests_go_over_one_connection_and_an_early_end_is_told() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut input = BufReader::new(&stream);
+            for _ in 0..2 {
+                head(&mut input).unwrap();
+                (&stream)
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    .unwrap();
+            }
+        });
+        let outcome = follow(&Plan {
+            to,
+            requests: vec![Request::new("GET", "/"); 3],
+        });
+        server.join().unwrap();
+        assert_eq!(outcome.answers.len(), 2);
+        assert!(outcome.error.unwrap().starts_with("request 3: "));
+    }
+}

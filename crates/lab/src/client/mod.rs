@@ -1,0 +1,11 @@
+//! How a scenario sends requests from a host, and what it makes of the answers.
+
+mod answer;
+mod curl;
+mod fetch;
+mod wrk;
+
+pub(crate) use answer::{Answer, Expected, Wrong};
+pub(crate) use curl::{curl, url};
+pub(crate) use fetch::{Outcome, Plan, Request, fetch, follow};
+pub(crate) use wrk::wrk;

@@ -1,0 +1,22 @@
+//! A lab: hosts, cables, servers and nodes, brought up together and taken down exactly.
+
+mod baton;
+mod content;
+mod haproxy;
+mod lab;
+mod nginx;
+mod options;
+mod process;
+pub(crate) mod requirements;
+mod state;
+mod wait;
+
+pub(crate) use content::{File, SPARSE, digest, digest_of};
+pub(crate) use haproxy::haproxy;
+pub(crate) use lab::{Lab, RunningLab, nginx_command};
+pub(crate) use nginx::proxy as nginx_proxy;
+pub(crate) use options::{Mechanism, Options};
+pub(crate) use wait::wait_until;
+
+/// Path prefixes of the three pools, each with one of the first three back ends: `/a/` is served by backend1, and so on.
+pub(crate) const POOLS: [&str; 3] = ["a", "b", "c"];

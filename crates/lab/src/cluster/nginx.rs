@@ -1,0 +1,94 @@
+//! nginx's configuration, on the back ends and (to compare with) as a proxy.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::POOLS;
+use crate::topology::{Family, HTTP_PORT, Host};
+
+/// Port on the back ends' loopback where `baton lab origin` answers what nginx cannot.
+pub(crate) const ORIGIN_PORT: u16 = 8090;
+
+/// A back end. It listens on loopback, where the agent adopts flows for it, and on the host's addresses, for everything else.
+///
+/// Each path also exists below `/a/`, `/b/` and `/c/`; `dir` is this server's own, `root` is shared by all.
+pub(crate) fn backend(host: &Host, dir: &Path, root: &Path) -> String {
+    let (name, dir, root) = (&host.name, dir.display(), root.display());
+    let (v4, v6) = (host.v4(), host.v6());
+    let common = common(&dir.to_string());
+    format!(
+        r#"{common}
+    log_format lab '$connection $connection_requests $remote_addr "$request" $status $body_bytes_sent';
+    access_log {dir}/access.log lab buffer=32k flush=100ms;
+    client_body_temp_path {dir}/body;
+    client_max_body_size 0;
+
+    server {{
+        listen 127.0.0.1:{HTTP_PORT} backlog=4096;
+        listen [::1]:{HTTP_PORT} backlog=4096;
+        listen {v4}:{HTTP_PORT} backlog=4096;
+        listen [{v6}]:{HTTP_PORT} backlog=4096;
+        add_header X-Backend {name} always;
+        root {root};
+
+        location ~ ^/([abc]/)?whoami$ {{ default_type text/plain; return 200 "{name}\n"; }}
+        location ~ ^/([abc]/)?unique$ {{ root {dir}; rewrite ^ /unique break; }}
+        location ~ ^/([abc]/)?put/ {{ root {dir}; dav_methods PUT DELETE; create_full_put_path on; }}
+        location ~ ^/([abc]/)?echo$ {{ proxy_pass http://127.0.0.1:{ORIGIN_PORT}; }}
+    }}
+}}
+"#
+    )
+}
+
+/// A proxy with the same routes as the nodes have, tuned: connections to the servers are kept, answers do not touch the disk.
+pub(crate) fn proxy(
+    dir: &Path,
+    listen: std::net::SocketAddr,
+    backends: &[Host],
+    family: Family,
+) -> String {
+    let mut text = common(&dir.display().to_string());
+    text += "    access_log off;\n    proxy_http_version 1.1;\n    proxy_set_header Connection \"\";\n    proxy_max_temp_file_size 0;\n";
+    text += "    proxy_buffers 32 32k;\n    proxy_buffer_size 32k;\n    proxy_busy_buffers_size 512k;\n    client_max_body_size 0;\n    proxy_request_buffering off;\n";
+    let mut locations = String::new();
+    for (pool, backend) in POOLS.iter().zip(backends) {
+        let server = std::net::SocketAddr::new(backend.address(family), HTTP_PORT);
+        let _ = writeln!(
+            text,
+            "    upstream {pool} {{ server {server}; keepalive 128; keepalive_requests 1000000000; }}"
+        );
+        let _ = writeln!(
+            locations,
+            "        location /{pool}/ {{ proxy_pass http://{pool}; }}"
+        );
+    }
+    let _ = writeln!(
+        text,
+        "    server {{\n        listen {listen} backlog=4096;\n{locations}    }}\n}}"
+    );
+    text
+}
+
+/// What does not depend on the role; leaves the block `http` open.
+fn common(dir: &str) -> String {
+    format!(
+        r"daemon off;
+user root;
+worker_processes auto;
+worker_rlimit_nofile 16384;
+pid {dir}/nginx.pid;
+error_log {dir}/error.log warn;
+events {{ worker_connections 8192; }}
+http {{
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000000;
+    default_type application/octet-stream;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    scgi_temp_path {dir}/scgi;
+    uwsgi_temp_path {dir}/uwsgi;
+"
+    )
+}

@@ -1,0 +1,59 @@
+//! What a lab shall be like.
+
+use clap::{Args, ValueEnum};
+
+use crate::impair::Faults;
+use crate::topology::{Family, Topology};
+use crate::units;
+
+/// How the pools' bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mechanism {
+    Handoff,
+    Relay,
+}
+
+impl Mechanism {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Handoff => "handoff",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Hosts proxy1.. (the first announces the VIP)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
+    pub(crate) proxies: u8,
+    /// Hosts backend1..
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=200))]
+    pub(crate) backends: u8,
+    #[arg(long, value_enum, default_value_t = Mechanism::Handoff)]
+    pub(crate) mechanism: Mechanism,
+    /// Rate of every cable in each direction
+    #[arg(long, value_name = "RATE", value_parser = units::bit_rate)]
+    pub(crate) link_rate: Option<u64>,
+    #[command(flatten)]
+    pub(crate) faults: Faults,
+    /// The VIP and the nodes' addresses are IPv6
+    #[arg(long)]
+    pub(crate) ipv6: bool,
+    /// Of faults and of generated files
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+impl Options {
+    pub(crate) fn topology(&self) -> Topology {
+        Topology {
+            proxies: self.proxies,
+            backends: self.backends,
+        }
+    }
+
+    pub(crate) fn family(&self) -> Family {
+        if self.ipv6 { Family::V6 } else { Family::V4 }
+    }
+}

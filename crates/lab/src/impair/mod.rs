@@ -1,0 +1,10 @@
+//! Delay, loss, reordering and duplication on a cable, for kernels without netem: `judge` decides, `line` keeps frames until they are
+//! due, `packet` moves them, `forward` puts the three together.
+
+mod forward;
+mod judge;
+mod line;
+mod packet;
+
+pub(crate) use forward::forward;
+pub(crate) use judge::Faults;

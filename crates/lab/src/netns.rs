@@ -1,0 +1,71 @@
+//! Network namespaces by name, as `ip netns` keeps them.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::command;
+
+/// A network namespace with a name. Says nothing about whether it exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Netns(String);
+
+impl Netns {
+    pub(crate) fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.0)
+    }
+
+    /// # Errors
+    /// When one of that name exists, or privileges are missing.
+    pub(crate) fn create(&self) -> anyhow::Result<()> {
+        command::run(Command::new("ip").args(["netns", "add", &self.0])).map(drop)
+    }
+
+    /// Deletes the name; interfaces inside vanish when the last process inside has ended.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub(crate) fn delete(&self) -> anyhow::Result<()> {
+        command::run(Command::new("ip").args(["netns", "delete", &self.0])).map(drop)
+    }
+
+    /// A command inside. Not by `ip netns exec`: that mounts a fresh /sys, which hides /sys/fs/bpf.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.path().display()))
+            .arg("--")
+            .arg(program);
+        command
+    }
+
+    /// Runs `ip` with `arguments` (separated by spaces) on this namespace.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub(crate) fn ip(&self, arguments: &str) -> anyhow::Result<String> {
+        command::run(
+            Command::new("ip")
+                .args(["-n", &self.0])
+                .args(arguments.split_whitespace()),
+        )
+    }
+
+    /// # Errors
+    /// When the kernel knows no such setting or refuses the value.
+    pub(crate) fn sysctl(&self, key: &str, value: &str) -> anyhow::Result<()> {
+        command::run(
+            self.command("sysctl")
+                .args(["-qw", &format!("{key}={value}")]),
+        )
+        .map(drop)
+    }
+}

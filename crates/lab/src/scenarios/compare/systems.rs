@@ -1,0 +1,151 @@
+//! Who answers: two labs, one with nodes for `handoff`, one for all others, so that nothing of the first is in the others' way.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use crate::client::{Expected, curl, url};
+use crate::cluster::{Lab, Mechanism, RunningLab, haproxy, nginx_command, nginx_proxy};
+use crate::report::Counts;
+use crate::scenarios::{SERVERS, Setting};
+
+const HAPROXY_PORT: u16 = 8081;
+const NGINX_PORT: u16 = 8082;
+const PROXY: &str = "proxy1";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum System {
+    /// The client speaks to backend1 itself.
+    Direct,
+    Handoff,
+    Relay,
+    Haproxy,
+    Nginx,
+}
+
+impl System {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Direct,
+        Self::Handoff,
+        Self::Relay,
+        Self::Haproxy,
+        Self::Nginx,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Handoff => "handoff",
+            Self::Relay => "relay",
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+        }
+    }
+}
+
+/// The labs of all systems. One that did not come up makes only its own systems fail.
+pub(crate) struct Systems {
+    handoff: Result<RunningLab, String>,
+    others: Result<RunningLab, String>,
+}
+
+impl Systems {
+    pub(crate) fn up(setting: &Setting<'_>) -> Self {
+        let lab = |mechanism: Mechanism| {
+            eprintln!("bringing up a lab: {}", mechanism.name());
+            let mut options = setting.options.clone();
+            options.mechanism = mechanism;
+            let name = format!("compare-{}-{}", std::process::id(), mechanism.name());
+            RunningLab::up(&name, options, setting.baton)
+        };
+        let others = || {
+            let mut lab = lab(Mechanism::Relay)?;
+            start_haproxy(&mut lab)?;
+            start_nginx(&mut lab)?;
+            Ok(lab)
+        };
+        let told = |error: anyhow::Error| format!("{error:#}");
+        Self {
+            handoff: lab(Mechanism::Handoff).map_err(told),
+            others: others().map_err(told),
+        }
+    }
+
+    /// The lab of a system and where the system listens in it.
+    ///
+    /// # Errors
+    /// When the lab did not come up.
+    pub(crate) fn place(&mut self, system: System) -> anyhow::Result<(&mut Lab, SocketAddr)> {
+        let lab = if system == System::Handoff {
+            &mut self.handoff
+        } else {
+            &mut self.others
+        };
+        let lab = lab
+            .as_mut()
+            .map_err(|error| anyhow!("the lab did not come up: {error}"))?;
+        let address = match system {
+            System::Direct => lab.direct(SERVERS[0])?,
+            System::Handoff | System::Relay => lab.vip(),
+            System::Haproxy => proxy_address(lab, HAPROXY_PORT)?,
+            System::Nginx => proxy_address(lab, NGINX_PORT)?,
+        };
+        Ok((&mut *lab, address))
+    }
+
+    /// # Errors
+    /// When a file does not arrive as it is, from the right server.
+    pub(crate) fn right_bytes(
+        &mut self,
+        system: System,
+        counts: &mut Counts,
+    ) -> anyhow::Result<()> {
+        let (lab, address) = self.place(system)?;
+        let file = lab.content.file("20MB")?;
+        let answer = curl(lab, &url(address, "/a/20MB"), &[], Duration::from_secs(60));
+        counts
+            .check(answer, &Expected::file(SERVERS[0], &file))
+            .map(drop)
+    }
+}
+
+fn start_haproxy(lab: &mut Lab) -> anyhow::Result<()> {
+    let listen = proxy_address(lab, HAPROXY_PORT)?;
+    let file = lab.dir(PROXY).join("haproxy.cfg");
+    fs::write(
+        &file,
+        haproxy(listen, &lab.topology.backends(), lab.options.family()),
+    )?;
+    let mut command = lab.netns(PROXY).command("haproxy");
+    lab.start(PROXY, "haproxy.log", command.arg("-db").arg("-f").arg(file))?;
+    lab.serves(PROXY, &url(listen, "/a/whoami"), SERVERS[0], "haproxy.log")
+}
+
+/// Starts nginx as a proxy on `proxy1`; says where it listens.
+///
+/// # Errors
+/// When it does not begin to serve.
+pub(crate) fn start_nginx(lab: &mut Lab) -> anyhow::Result<SocketAddr> {
+    let listen = proxy_address(lab, NGINX_PORT)?;
+    let dir = lab.dir(PROXY);
+    let file = dir.join("nginx.conf");
+    fs::write(
+        &file,
+        nginx_proxy(&dir, listen, &lab.topology.backends(), lab.options.family()),
+    )?;
+    lab.start(
+        PROXY,
+        "nginx.log",
+        &mut nginx_command(&lab.netns(PROXY), &dir, &file),
+    )?;
+    lab.serves(PROXY, &url(listen, "/a/whoami"), SERVERS[0], "error.log")?;
+    Ok(listen)
+}
+
+fn proxy_address(lab: &Lab, port: u16) -> anyhow::Result<SocketAddr> {
+    let proxies = lab.topology.proxies();
+    let proxy = proxies.first().context("there is no proxy")?;
+    Ok(SocketAddr::new(proxy.address(lab.options.family()), port))
+}

@@ -1,0 +1,210 @@
+//! Requests that must work: each clause of the first milestone's section 5 is a case, named `ITEM/VARIANT`.
+
+mod downloads;
+mod long_path;
+mod rotation;
+mod uploads;
+
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+
+use super::site::{self, ClientTcp, Site};
+use super::{SERVERS, Setting};
+use crate::cluster::{Lab, Options};
+use crate::report::Recorder;
+
+/// One way of the long path.
+const LONG_DELAY: Duration = Duration::from_millis(25);
+
+/// Runs all cases.
+///
+/// # Errors
+/// When interrupted, or when the options make it impossible.
+pub(crate) fn run(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Result<()> {
+    ensure!(
+        usize::from(setting.options.backends) >= SERVERS.len(),
+        "the matrix needs three back ends or more"
+    );
+    let families = if setting.options.ipv6 {
+        &[true][..]
+    } else {
+        &[false, true]
+    };
+    for &ipv6 in families {
+        for path in Path::all(setting, ipv6) {
+            let mut options = setting.options.clone();
+            options.ipv6 = ipv6;
+            options.faults.delay = path.delay;
+            path_cases(recorder, setting, options, &path)?;
+        }
+    }
+    Ok(())
+}
+
+fn path_cases(
+    recorder: &mut Recorder,
+    setting: &Setting<'_>,
+    options: Options,
+    path: &Path,
+) -> anyhow::Result<()> {
+    let (mechanism, ipv6) = (options.mechanism, options.ipv6);
+    let mut site = Site::new(options, setting.baton);
+    let item4 = if ipv6 { "5.4/ipv6/" } else { "" };
+    items(
+        recorder,
+        &mut Place {
+            site: &mut site,
+            tcp: site::ALL_ON,
+            path,
+            prefix: item4.to_owned(),
+        },
+    )?;
+    if ipv6 {
+        return Ok(());
+    }
+    for &tcp in path.variants {
+        let path = &path.shortened();
+        items(
+            recorder,
+            &mut Place {
+                site: &mut site,
+                tcp,
+                path,
+                prefix: format!("5.4/{}/", tcp.name),
+            },
+        )?;
+    }
+    if path.delay > Duration::ZERO {
+        for tcp in [site::ALL_ON, site::NO_TIMESTAMPS] {
+            let mut place = Place {
+                site: &mut site,
+                tcp,
+                path,
+                prefix: String::new(),
+            };
+            long_path::cases(recorder, &mut place, mechanism, setting.short)?;
+        }
+    }
+    Ok(())
+}
+
+/// Items 1 to 3.
+fn items(recorder: &mut Recorder, place: &mut Place<'_, '_>) -> anyhow::Result<()> {
+    downloads::cases(recorder, place)?;
+    uploads::cases(recorder, place)?;
+    rotation::cases(recorder, place)
+}
+
+/// Where and how a group of cases runs.
+struct Place<'a, 'b> {
+    site: &'a mut Site<'b>,
+    tcp: ClientTcp,
+    path: &'a Path,
+    /// Of the cases' names.
+    prefix: String,
+}
+
+impl Place<'_, '_> {
+    fn case_name(&self, item: &str, what: &str) -> String {
+        format!("{}{item}/{what}/{}", self.prefix, self.path.label)
+    }
+
+    fn lab(&mut self) -> anyhow::Result<&mut Lab> {
+        Ok(&mut *self.site.lab(self.tcp)?)
+    }
+}
+
+/// A kind of path between the client and the cluster, and what is worth trying on it.
+#[derive(Clone, Debug)]
+struct Path {
+    label: String,
+    delay: Duration,
+    get: Vec<&'static str>,
+    put: Vec<&'static str>,
+    /// On one connection.
+    requests: usize,
+    variants: &'static [ClientTcp],
+}
+
+impl Path {
+    fn all(setting: &Setting<'_>, ipv6: bool) -> Vec<Self> {
+        let asked = setting.options.faults.delay;
+        if asked > Duration::ZERO {
+            return vec![Self::long(asked, setting.short)];
+        }
+        match (setting.short, ipv6) {
+            (true, true) => vec![Self::lan(true)],
+            (short, _) => vec![Self::lan(short), Self::long(LONG_DELAY, short)],
+        }
+    }
+
+    fn lan(short: bool) -> Self {
+        let (largest_get, largest_put) = if short {
+            ("64MiB", "10MB")
+        } else {
+            ("1GiB", "100MB")
+        };
+        Self {
+            label: "lan".to_owned(),
+            delay: Duration::ZERO,
+            get: vec!["0B", "1KB", "1MB", largest_get],
+            put: vec!["0B", "1KB", "1MB", largest_put],
+            requests: if short { 300 } else { 1000 },
+            variants: variants(short),
+        }
+    }
+
+    fn long(delay: Duration, short: bool) -> Self {
+        let files = if short {
+            vec!["0B", "1KB", "1MB"]
+        } else {
+            vec!["0B", "1KB", "1MB", "20MB"]
+        };
+        Self {
+            label: format!("{}ms", 2 * delay.as_millis()),
+            delay,
+            get: files.clone(),
+            put: files,
+            requests: if short { 60 } else { 1000 },
+            variants: if short { &[] } else { variants(short) },
+        }
+    }
+
+    /// For the variants of the client's TCP: without what takes long on a long path with a window of 64 KiB.
+    fn shortened(&self) -> Self {
+        let mut path = self.clone();
+        if path.delay > Duration::ZERO {
+            path.get.retain(|&file| file != "20MB");
+            path.put.retain(|&file| file != "20MB");
+            path.requests = path.requests.min(200);
+        }
+        path
+    }
+}
+
+fn variants(short: bool) -> &'static [ClientTcp] {
+    if short {
+        &[site::NO_TIMESTAMPS, site::ALL_OFF]
+    } else {
+        &[
+            site::NO_TIMESTAMPS,
+            site::NO_WINDOW_SCALING,
+            site::NO_SACK,
+            site::ALL_OFF,
+        ]
+    }
+}
+
+/// How long a transfer may take before it counts as failed: 20 s, and 1 MB/s at the least.
+fn patience(bytes: u64) -> Duration {
+    Duration::from_secs(20 + bytes / 1_000_000)
+}
+
+/// The answers of one connection, if all requests had one.
+fn complete(outcome: crate::client::Outcome) -> anyhow::Result<Vec<crate::client::Answer>> {
+    match outcome.error {
+        None => Ok(outcome.answers),
+        Some(error) => bail!(error),
+    }
+}

@@ -1,0 +1,131 @@
+//! 5.3: many requests on one connection, alternating over three pools.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+
+use super::{Place, complete};
+use crate::client::{Expected, Plan, Request, fetch};
+use crate::cluster::{Lab, POOLS, wait_until};
+use crate::command;
+use crate::report::{Counts, Recorder};
+use crate::scenarios::SERVERS;
+use crate::topology::Kind;
+
+/// Within this time the servers' logs are written and their sockets gone.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(super) fn cases(recorder: &mut Recorder, place: &mut Place<'_, '_>) -> anyhow::Result<()> {
+    let name = place.case_name("5.3", "three-pools-one-connection");
+    let requests = place.path.requests;
+    recorder.case(&name, |counts| {
+        rotate(place.lab()?, counts, requests, &name)
+    })
+}
+
+fn rotate(
+    lab: &mut Lab,
+    counts: &mut Counts,
+    requests: usize,
+    name: &str,
+) -> anyhow::Result<String> {
+    let mark = format!("case={}", name.replace('/', "."));
+    let shared = lab.content.file("1KB")?;
+    let (mut plan, mut expected) = (
+        Plan {
+            to: lab.vip(),
+            requests: Vec::new(),
+        },
+        Vec::new(),
+    );
+    for number in 0..requests {
+        let (pool, server) = (POOLS[number % 3], SERVERS[number % 3]);
+        // Every fourth round a file that is another one on each server: answers cannot be mixed unseen.
+        let (path, file) = if number / 3 % 4 == 3 {
+            ("unique", lab.unique(server)?)
+        } else {
+            ("1KB", shared.clone())
+        };
+        plan.requests
+            .push(Request::new("GET", format!("/{pool}/{path}?{mark}")));
+        expected.push(Expected::file(server, &file));
+    }
+    let outcome = fetch(lab, &plan)?;
+    for (number, (answer, expected)) in outcome.answers.iter().zip(&expected).enumerate() {
+        counts
+            .check(Ok(answer.clone()), expected)
+            .map_err(|error| error.context(format!("request {}", number + 1)))?;
+    }
+    if outcome.error.is_some() {
+        counts.transfers += 1;
+        counts.failed += 1;
+    }
+    let seconds: f64 = complete(outcome)?.iter().map(|answer| answer.seconds).sum();
+    logs_agree(lab, requests, &mark)?;
+    no_dead_sockets(lab)?;
+    Ok(format!(
+        "{requests} requests in {seconds:.1} s; logs agree, no socket left"
+    ))
+}
+
+/// Each server has logged exactly the requests that the client had answered by it.
+fn logs_agree(lab: &Lab, requests: usize, mark: &str) -> anyhow::Result<()> {
+    for (number, server) in SERVERS.iter().enumerate() {
+        let expected = (requests + 2 - number) / 3;
+        let log = lab.dir(server).join("access.log");
+        let logged = || {
+            fs::read_to_string(&log).map(|text| {
+                text.lines()
+                    .filter(|line| line.contains(&format!("?{mark} ")))
+                    .count()
+            })
+        };
+        // The log is written a moment after the answer.
+        wait_until(
+            &format!("{server} has logged {expected} requests"),
+            PATIENCE,
+            || Ok(logged()? >= expected),
+        )
+        .map_err(|error| {
+            error.context(format!("it has logged {}", logged().unwrap_or_default()))
+        })?;
+        let logged = logged()?;
+        ensure!(
+            logged == expected,
+            "{server} has logged {logged} requests instead of {expected}"
+        );
+    }
+    Ok(())
+}
+
+/// The connection is closed: soon no host has a socket to the client any more.
+fn no_dead_sockets(lab: &Lab) -> anyhow::Result<()> {
+    let hosts = lab.topology.hosts();
+    let family = lab.options.family();
+    let Some(client) = hosts
+        .iter()
+        .find(|host| host.kind == Kind::Client)
+        .map(|host| host.address(family))
+    else {
+        bail!("there is no client");
+    };
+    for host in hosts.iter().filter(|host| host.kind != Kind::Client) {
+        let sockets = || {
+            command::run(lab.netns(&host.name).command("ss").args([
+                "-Htn",
+                "dst",
+                &client.to_string(),
+            ]))
+        };
+        wait_until(
+            &format!("{} has no socket to the client", host.name),
+            PATIENCE,
+            || Ok(sockets()?.is_empty()),
+        )
+        .map_err(|error| {
+            error.context(format!("left: {}", sockets().unwrap_or_default().trim()))
+        })?;
+    }
+    Ok(())
+}
