@@ -1,1 +1,40 @@
-//! See `docs/architecture.md`.
+//! The life of a flow at the proxy that owns it: a state machine, fed with events and the time, that says what to do.
+//! No I/O, no clock, no task.
+//!
+//! The kernel's table knows every flow; user space knows only those *in transition* ([`Owner`]): a request is being
+//! collected, or it waits until the server that has the flow lets go of it.
+//!
+//! ```text
+//!               first segment (cookie opened)
+//!  no entry ----------------------------------> undecided: Entry::bound = None, segments are held here
+//!     ^                                             |  head complete
+//!     | gone, unknown, silence                      v
+//!     +-------------------------------------- bound: Entry::bound = Some(target), segments pass in the kernel
+//!     |                                         |   ^  next request: same server (stay)
+//!     |                                         |   |  server answers *closed* (stay)
+//!     |                              another    v   |
+//!     +-------------------------- moving: a release is asked, segments are held; *released* -> bound elsewhere
+//! ```
+//!
+//! Rules (`docs/architecture.md` has the reasons): only bytes that start exactly where a request must begin are parsed;
+//! the proxy acknowledges nothing, so whatever is dropped here comes again; a flow leaves a server only after that
+//! server has said *released*.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+mod assembler;
+mod entry;
+mod event;
+mod moving;
+mod owner;
+mod pending;
+mod requests;
+mod transition;
+
+#[cfg(test)]
+mod tests;
+
+pub use baton_policy::ServerId;
+pub use entry::{ClientOptions, Entry, Target};
+pub use event::{Action, Counter, Decide, Event, Limits, Now, Table};
+pub use owner::Owner;

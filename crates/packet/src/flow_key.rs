@@ -8,7 +8,7 @@ pub const FLOW_KEY_LEN: usize = 36;
 ///
 /// Its bytes (`docs/wire.md`, `struct flow_key` in `bpf/include/abi.h`): client address, VIP address (16 each, IPv4 as
 /// `::ffff:a.b.c.d`), client port, VIP port, in network byte order.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowKey {
     client: Ipv6Addr,
     vip: Ipv6Addr,

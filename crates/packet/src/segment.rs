@@ -78,6 +78,29 @@ impl Segment {
         self.seq + self.payload.len() as u32
     }
 
+    /// The parts before and from `seq` on; a segment without payload, and a FIN that ends at `seq`, are before it.
+    pub fn split_at(self, seq: Seq) -> (Option<Segment>, Option<Segment>) {
+        let before = seq - self.seq;
+        if self.payload.is_empty() || self.payload_end().at_or_before(seq) {
+            return (Some(self), None);
+        }
+        if before <= 0 {
+            return (None, Some(self));
+        }
+        let mut first = self.clone();
+        first.flags = self.flags - (Flags::FIN | Flags::PSH);
+        let payload = first.payload.split_off(before as usize);
+        (
+            Some(first),
+            Some(Segment {
+                seq,
+                payload,
+                flags: self.flags - Flags::CWR,
+                ..self
+            }),
+        )
+    }
+
     /// The same bytes in segments of at most `mss_payload` bytes (at least one): a packet that the kernel hands over
     /// may be many segments merged (GSO). FIN and PSH stay with the last, CWR with the first (RFC 3168, section 6.1.2).
     pub fn split(&self, mss_payload: usize) -> impl Iterator<Item = Segment> {

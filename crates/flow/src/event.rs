@@ -1,0 +1,191 @@
+use std::net::IpAddr;
+use std::time::Duration;
+
+use baton_packet::{FlowKey, RequestHead, Segment, Seq};
+use baton_policy::ServerId;
+use baton_wire::{Bind, Notice, Release, ReleaseAnswer};
+
+use crate::{ClientOptions, Entry, Target};
+
+/// The time of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// A monotonic clock, the kernel's (`CLOCK_MONOTONIC`).
+    pub mono: Duration,
+    /// The cluster's clock (ms), in which TSvals are given.
+    pub clock_ms: u32,
+}
+
+/// The kernel's table of flows.
+pub trait Table {
+    /// What the kernel knows of this flow now.
+    fn entry(&self, key: &FlowKey) -> Option<Entry>;
+}
+
+/// Chooses where a request goes.
+pub trait Decide {
+    /// The target for a request to VIP number `vip`.
+    ///
+    /// `present`: the server that has the flow; it is chosen again if the request's pool has it and nothing speaks
+    /// against it. `excluded` servers have refused this request. A request that cannot be routed goes to the relay.
+    fn decide(
+        &mut self,
+        vip: u16,
+        head: &RequestHead,
+        client: IpAddr,
+        present: Option<ServerId>,
+        excluded: &[ServerId],
+    ) -> Target;
+}
+
+/// What bounds the owner in time and memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// An incomplete request head is given to the relay after this time.
+    pub head_wait: Duration,
+    /// A server that does not answer a release for so long costs the flow a reset.
+    pub release_timeout: Duration,
+    /// A longer request head is given to the relay (bytes).
+    pub max_head_bytes: usize,
+    /// Undecided requests held in all (bytes).
+    pub max_held_bytes: usize,
+    /// The window scale that the SYN-ACK promises to clients.
+    pub promised_wscale: u8,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A client's segment that the kernel does not decide about.
+    Segment {
+        /// The flow.
+        key: FlowKey,
+        /// Index of its VIP.
+        vip: u16,
+        /// The segment.
+        segment: Segment,
+        /// It opened the SYN cookie: a first segment, with these options.
+        fresh: Option<ClientOptions>,
+    },
+    /// A server answers a release.
+    Answer(ReleaseAnswer),
+    /// A server tells what happened to a bind.
+    Notice(Notice),
+}
+
+/// Something to do, in the given order and before the next event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write the kernel's entry.
+    Put(FlowKey, Entry),
+    /// Forget the kernel's entry.
+    Remove(FlowKey),
+    /// Send a segment behind a bind header. It may be longer than an MSS.
+    Bind {
+        /// Where.
+        to: Target,
+        /// The flow.
+        key: FlowKey,
+        /// The flow's state after this segment.
+        header: Bind,
+        /// The client's bytes.
+        segment: Segment,
+    },
+    /// Send a segment as the kernel would have.
+    Forward {
+        /// Where.
+        to: Target,
+        /// The flow.
+        key: FlowKey,
+        /// The client's segment.
+        segment: Segment,
+    },
+    /// Ask a server to let a flow go.
+    Release {
+        /// The server that has the flow.
+        to: ServerId,
+        /// What it is asked.
+        request: Release,
+    },
+    /// Reset the client's connection.
+    Reset {
+        /// The flow.
+        key: FlowKey,
+        /// Sequence number of the RST: what the client expects next.
+        seq: Seq,
+        /// What has arrived of the client's bytes.
+        ack: Seq,
+    },
+    /// One more of these.
+    Count(Counter),
+}
+
+macro_rules! counters {
+    ($($(#[$meaning:meta])* $name:ident = $label:literal,)*) => {
+        /// What is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Counter {
+            $($(#[$meaning])* $name,)*
+        }
+
+        impl Counter {
+            /// All of them.
+            pub const ALL: &[Counter] = &[$(Counter::$name,)*];
+
+            /// Its name in the metrics.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Counter::$name => $label,)*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// A first request was given to a server.
+    FirstBind = "first_bind",
+    /// A later request was given to another server.
+    Rebind = "rebind",
+    /// A later request was given to the server that has the flow.
+    Stay = "stay",
+    /// A flow was given to the relay.
+    ToRelay = "to_relay",
+    /// A release was asked (repetitions count).
+    ReleaseAsked = "release_asked",
+    /// A server let go of a flow.
+    Released = "released",
+    /// A server was not yet ready to let go.
+    Busy = "busy",
+    /// A server had closed the connection.
+    Closed = "closed",
+    /// A server did not know the flow that the table has there.
+    UnknownFlow = "unknown_flow",
+    /// A server did not answer releases.
+    ReleaseTimeout = "release_timeout",
+    /// The client's connection was reset.
+    Reset = "reset",
+    /// The client's connection was begun anew while the old one lived.
+    Reused = "reused",
+    /// A server refused a bind.
+    Refused = "refused",
+    /// A server's socket is gone.
+    Gone = "gone",
+    /// Bytes that are no request head.
+    BadHead = "bad_head",
+    /// A request head that was not complete in time.
+    SlowHead = "slow_head",
+    /// A segment was sent again with its header.
+    SentAgain = "sent_again",
+    /// What was held of a flow was forgotten: its server never became ready, or its entry is gone. The client's TCP sends
+    /// it again.
+    Forgotten = "forgotten",
+    /// Dropped: a segment of a flow that is not in the table.
+    NoEntry = "no_entry",
+    /// Dropped: a segment without ACK, or with SYN or RST, of a flow that no server has.
+    BadFlags = "bad_flags",
+    /// Dropped: a segment that would exceed a limit of held bytes.
+    OverLimit = "over_limit",
+    /// Ignored: an answer or a notice about another bind than the present one.
+    Stale = "stale",
+}

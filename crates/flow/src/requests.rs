@@ -1,0 +1,84 @@
+use baton_packet::{BodyLength, Parsed, RequestHead};
+
+use crate::Target;
+
+/// Longest request that is followed by its length; longer ones pin the flow. Sequence numbers compare within 2^31.
+const MAX_FOLLOWED: u64 = 1 << 30;
+
+/// What stands where a request must begin.
+pub(crate) enum Found {
+    /// Nothing, or the beginning of a head.
+    Partial,
+    /// A whole head.
+    Head(RequestHead),
+    /// No request that can be routed.
+    Bad,
+}
+
+/// Reads the head at the beginning of `bytes`.
+pub(crate) fn read(bytes: &[u8], max_head_bytes: usize) -> Found {
+    match RequestHead::parse(bytes) {
+        Ok(Parsed::Complete(head)) if head.head_len <= max_head_bytes => Found::Head(head),
+        Ok(Parsed::Partial) if bytes.len() <= max_head_bytes => Found::Partial,
+        _ => Found::Bad,
+    }
+}
+
+/// Requests that follow one another in the stream and go to one server together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) to: Target,
+    /// How many.
+    pub(crate) requests: u32,
+    /// Bit i: the last but i is a HEAD.
+    pub(crate) bodiless: u32,
+    /// From the first one's beginning to where the next request begins (bytes).
+    pub(crate) length: u32,
+    /// Where the last one ends is not known: everything from here on belongs to it.
+    pub(crate) pinned: bool,
+}
+
+impl Batch {
+    /// A first request.
+    pub(crate) fn new(to: Target, head: &RequestHead) -> Batch {
+        let mut batch = Batch {
+            to,
+            requests: 0,
+            bodiless: 0,
+            length: 0,
+            pinned: to == Target::Relay,
+        };
+        batch.add(head);
+        batch
+    }
+
+    /// Whatever the bytes are, the relay deals with them.
+    pub(crate) fn for_relay() -> Batch {
+        Batch {
+            to: Target::Relay,
+            requests: 1,
+            bodiless: 0,
+            length: 0,
+            pinned: true,
+        }
+    }
+
+    /// One more request behind the others.
+    pub(crate) fn add(&mut self, head: &RequestHead) {
+        self.requests += 1;
+        self.bodiless = self.bodiless << 1 | u32::from(head.is_head_method());
+        let body = match head.body {
+            BodyLength::Length(length) => Some(length),
+            BodyLength::Chunked | BodyLength::Tunnel => None,
+        };
+        let length =
+            body.and_then(|body| body.checked_add(u64::from(self.length) + head.head_len as u64));
+        match length.filter(|length| *length <= MAX_FOLLOWED) {
+            Some(length) => self.length = length as u32,
+            None => {
+                self.length += head.head_len as u32;
+                self.pinned = true;
+            }
+        }
+    }
+}

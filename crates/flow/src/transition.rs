@@ -1,0 +1,503 @@
+use baton_packet::{Flags, FlowKey, RequestHead, Segment, Seq, Timestamps};
+use baton_policy::ServerId;
+use baton_wire::{Notice, Outcome, Release, ReleaseAnswer, What};
+
+use crate::moving::Move;
+use crate::pending::{OverLimit, Pending};
+use crate::requests::{Batch, Found, read};
+use crate::{Action, ClientOptions, Counter, Decide, Entry, Limits, Now, Target};
+
+/// A request that so many servers have refused goes to the relay.
+const MAX_REFUSALS: usize = 3;
+
+/// Round trips of which nothing is known are told to the server as at most this (ms), whatever the timestamps say: the
+/// client may have thought in between. The kernel's retransmission timeout is then about a second.
+const UNKNOWN_RTT_MS: i32 = 333;
+
+/// What one event does to one flow. Every method takes the flow's entry and what is held of it, and returns what is
+/// held from then on.
+pub(crate) struct Transition<'a, D> {
+    pub(crate) key: FlowKey,
+    pub(crate) now: Now,
+    pub(crate) limits: &'a Limits,
+    /// What this flow may cost (bytes).
+    pub(crate) room: usize,
+    pub(crate) decide: &'a mut D,
+    pub(crate) out: &'a mut Vec<Action>,
+}
+
+impl<D: Decide> Transition<'_, D> {
+    /// A client's segment.
+    pub(crate) fn segment(
+        &mut self,
+        entry: Option<Entry>,
+        pending: Option<Pending>,
+        vip: u16,
+        segment: Segment,
+        fresh: Option<ClientOptions>,
+    ) -> Option<Pending> {
+        if !segment.flags.contains(Flags::ACK) || segment.flags.intersects(Flags::SYN | Flags::RST)
+        {
+            match entry.and_then(|entry| entry.bound) {
+                Some(to) => self.out.push(Action::Forward {
+                    to,
+                    key: self.key,
+                    segment,
+                }),
+                None => self.count(Counter::BadFlags),
+            }
+            return pending;
+        }
+        let is_known =
+            |entry: &Entry| (segment.seq, segment.ack) == (entry.bind_seq, entry.bind_ack);
+        let (entry, pending) = match (entry, fresh) {
+            (Some(entry), None) => (entry, pending),
+            (Some(entry), Some(_)) if is_known(&entry) => (entry, pending),
+            (old, Some(options)) => (self.begin(old, vip, &segment, options), None),
+            (None, None) => {
+                self.count(Counter::NoEntry);
+                return None;
+            }
+        };
+        let undecided = match entry.bound {
+            Some(to) => self.pass_known(&entry, to, segment),
+            None => Some(segment),
+        };
+        let Some(segment) = undecided else {
+            return pending;
+        };
+        let mut pending = pending.unwrap_or_else(|| Pending::new(&entry, self.now.mono));
+        if let Err(OverLimit) = pending.take_in(&segment, self.room, self.now.mono) {
+            self.count(Counter::OverLimit);
+        }
+        if entry.bound.is_some() && entry.confirmed {
+            pending.excluded.clear();
+        }
+        if pending.moving.is_some() {
+            Some(pending)
+        } else {
+            self.advance(entry, pending)
+        }
+    }
+
+    /// A server's answer to a release.
+    pub(crate) fn answer(
+        &mut self,
+        entry: Option<Entry>,
+        pending: Option<Pending>,
+        answer: &ReleaseAnswer,
+    ) -> Option<Pending> {
+        let asked = |entry: &Entry| {
+            is_bind(entry, answer.epoch, answer.seq) && entry.boundary == answer.boundary
+        };
+        let Some(entry) = entry.filter(|entry| asked(entry) && !entry.pinned) else {
+            self.count(Counter::Stale);
+            return pending;
+        };
+        if let Outcome::Released { ack } = answer.outcome {
+            return self.released(entry, pending, ack);
+        }
+        let mut pending = pending?;
+        let Some(moving) = &mut pending.moving else {
+            self.count(Counter::Stale);
+            return Some(pending);
+        };
+        match answer.outcome {
+            Outcome::Closed => {
+                let batch = Batch {
+                    to: entry.bound.unwrap_or(moving.batch.to),
+                    ..moving.batch
+                };
+                pending.moving = None;
+                self.count(Counter::Closed);
+                let entry = self.send(entry, &mut pending, batch, Counter::Stay);
+                self.advance(entry, pending)
+            }
+            Outcome::Unknown if entry.confirmed => {
+                self.count(Counter::UnknownFlow);
+                self.reset(&entry)
+            }
+            // Unknown yet: the bind is still on its way, or lost, and then the client sends it again.
+            Outcome::Busy | Outcome::Unknown | Outcome::Released { .. } => {
+                moving.busy(self.now.mono);
+                self.count(Counter::Busy);
+                Some(pending)
+            }
+        }
+    }
+
+    /// What a server tells of a bind.
+    pub(crate) fn notice(
+        &mut self,
+        entry: Option<Entry>,
+        pending: Option<Pending>,
+        notice: &Notice,
+    ) -> Option<Pending> {
+        let Some(entry) = entry.filter(|entry| is_bind(entry, notice.epoch, notice.seq)) else {
+            self.count(Counter::Stale);
+            return pending;
+        };
+        let moving = pending.as_ref().and_then(|pending| pending.moving);
+        match (notice.what, entry.bound) {
+            (What::Ready, _) if moving.is_some() => {
+                let (pending, mut moving) = pending.zip(moving)?;
+                moving.ready(self.now.mono);
+                Some(self.ask(&entry, pending, moving))
+            }
+            (What::Gone, _) => {
+                self.count(Counter::Gone);
+                if pending.is_none() {
+                    self.out.push(Action::Remove(self.key));
+                }
+                pending
+            }
+            (What::Refused { .. }, Some(Target::Server(server))) if !entry.confirmed => {
+                self.count(Counter::Refused);
+                Some(self.refused(entry, pending, server))
+            }
+            (What::Refused { .. }, Some(Target::Relay)) if !entry.confirmed => {
+                self.count(Counter::Refused);
+                self.reset(&entry)
+            }
+            (What::Unknown, _) if entry.confirmed => {
+                self.count(Counter::UnknownFlow);
+                self.reset(&entry)
+            }
+            _ => {
+                self.count(Counter::Stale);
+                pending
+            }
+        }
+    }
+
+    /// The deadline has passed.
+    pub(crate) fn time(
+        &mut self,
+        entry: Option<Entry>,
+        pending: Option<Pending>,
+    ) -> Option<Pending> {
+        let (entry, mut pending) = entry.zip(pending)?;
+        let now = self.now.mono;
+        match pending.moving {
+            Some(moving) if moving.is_lost(self.limits, now) => {
+                self.count(Counter::ReleaseTimeout);
+                self.reset(&entry)
+            }
+            _ if pending.is_overdue(now) => {
+                self.count(Counter::Forgotten);
+                None
+            }
+            Some(moving) if moving.is_due(now) => Some(self.ask(&entry, pending, moving)),
+            None if pending.is_slow(self.limits, now) => {
+                self.count(Counter::SlowHead);
+                if entry.bound.is_some() {
+                    let moving = Move::new(Batch::for_relay(), now);
+                    return Some(self.ask(&entry, pending, moving));
+                }
+                self.send(entry, &mut pending, Batch::for_relay(), Counter::FirstBind);
+                Some(pending)
+            }
+            _ => Some(pending),
+        }
+    }
+
+    /// A new flow. Whatever had its addresses before is over: the client has forgotten it.
+    fn begin(
+        &mut self,
+        old: Option<Entry>,
+        vip: u16,
+        segment: &Segment,
+        options: ClientOptions,
+    ) -> Entry {
+        if let Some(old) = old {
+            self.count(Counter::Reused);
+            if let (Some(Target::Server(to)), false) = (old.bound, old.closing) {
+                self.out.push(Action::Release {
+                    to,
+                    request: self.request(&old, true),
+                });
+            }
+        }
+        let entry = Entry {
+            bound: None,
+            pinned: false,
+            confirmed: false,
+            reused: false,
+            closing: false,
+            epoch: old.map_or(0, |old| old.epoch),
+            boundary: segment.seq,
+            bind_seq: segment.seq,
+            bind_ack: segment.ack,
+            unconfirmed: segment.seq,
+            header_end: segment.seq,
+            header_ack: segment.ack,
+            requests: 0,
+            bodiless: 0,
+            newest_ack: segment.ack,
+            newest_tsval: segment.timestamps.map_or(0, |timestamps| timestamps.value),
+            min_rtt_ms: None,
+            window: segment.window,
+            options,
+            vip,
+            seen: self.now.mono,
+        };
+        self.out.push(Action::Put(self.key, entry));
+        entry
+    }
+
+    /// Sends on what belongs to requests that are decided; returns the part for which nothing is decided.
+    fn pass_known(&mut self, entry: &Entry, to: Target, segment: Segment) -> Option<Segment> {
+        let (known, undecided) = if entry.pinned {
+            (Some(segment), None)
+        } else {
+            segment.split_at(entry.boundary)
+        };
+        if let Some(mut segment) = known {
+            if entry.needs_header(segment.seq, segment.payload_end()) {
+                if segment.seq == entry.bind_seq {
+                    self.tell_round_trip(entry, &mut segment);
+                }
+                self.count(Counter::SentAgain);
+                self.bind(entry, to, segment);
+            } else {
+                self.out.push(Action::Forward {
+                    to,
+                    key: self.key,
+                    segment,
+                });
+            }
+        }
+        undecided
+    }
+
+    /// Decides about all whole requests that are held.
+    fn advance(&mut self, mut entry: Entry, mut pending: Pending) -> Option<Pending> {
+        let (now_possible, elsewhere) = self.collect(&entry, &pending);
+        if let Some(batch) = now_possible {
+            let how = if entry.bound.is_some() {
+                Counter::Stay
+            } else {
+                Counter::FirstBind
+            };
+            entry = self.send(entry, &mut pending, batch, how);
+        }
+        match elsewhere {
+            Some(batch) => Some(self.ask(&entry, pending, Move::new(batch, self.now.mono))),
+            None => Some(pending),
+        }
+    }
+
+    /// The requests that can be sent now, and behind them the first that another server must let go of.
+    fn collect(&mut self, entry: &Entry, pending: &Pending) -> (Option<Batch>, Option<Batch>) {
+        let mut batch: Option<Batch> = None;
+        while batch.is_none_or(|batch| !batch.pinned) {
+            let begin = batch.map_or(0, |batch| batch.length as usize);
+            let bytes = pending.bytes.contiguous().get(begin..).unwrap_or_default();
+            let present = batch.map(|batch| batch.to).or(entry.bound);
+            let next = match read(bytes, self.limits.max_head_bytes) {
+                Found::Partial => break,
+                Found::Bad => {
+                    self.count(Counter::BadHead);
+                    Batch::for_relay()
+                }
+                Found::Head(head) => {
+                    let to = self.target(entry, pending, present, &head);
+                    if let Some(batch) = batch.as_mut().filter(|batch| batch.to == to) {
+                        batch.add(&head);
+                        continue;
+                    }
+                    Batch::new(to, &head)
+                }
+            };
+            if present.is_some_and(|present| present != next.to) {
+                return (batch, Some(next));
+            }
+            batch = Some(next);
+        }
+        (batch, None)
+    }
+
+    fn target(
+        &mut self,
+        entry: &Entry,
+        pending: &Pending,
+        present: Option<Target>,
+        head: &RequestHead,
+    ) -> Target {
+        if pending.excluded.len() >= MAX_REFUSALS {
+            return Target::Relay;
+        }
+        let present = match present {
+            Some(Target::Server(server)) => Some(server),
+            Some(Target::Relay) | None => None,
+        };
+        self.decide.decide(
+            entry.vip,
+            head,
+            self.key.client().ip(),
+            present,
+            &pending.excluded,
+        )
+    }
+
+    /// Sends a batch to the server that has the flow, or, if none has it, binds it to the batch's.
+    fn send(&mut self, entry: Entry, pending: &mut Pending, batch: Batch, how: Counter) -> Entry {
+        self.count(if batch.to == Target::Relay {
+            Counter::ToRelay
+        } else {
+            how
+        });
+        let start = pending.start;
+        let newest = pending.newest.clone();
+        let mut segments = pending.send(&batch, self.now.mono);
+        let header_end = segments
+            .iter()
+            .fold(start, |end, segment| end.latest(segment.payload_end()));
+        let common = Entry {
+            pinned: batch.pinned,
+            confirmed: false,
+            boundary: start + batch.length,
+            header_end,
+            seen: self.now.mono,
+            ..entry
+        };
+        let entry = if entry.bound.is_some() {
+            Entry {
+                unconfirmed: if entry.confirmed {
+                    start
+                } else {
+                    entry.unconfirmed
+                },
+                header_ack: entry.newest_ack.latest(newest.ack),
+                requests: entry.requests.wrapping_add(batch.requests),
+                bodiless: entry.bodiless.checked_shl(batch.requests).unwrap_or(0) | batch.bodiless,
+                ..common
+            }
+        } else {
+            Entry {
+                bound: Some(batch.to),
+                epoch: entry.next_epoch(self.now.clock_ms),
+                bind_seq: start,
+                unconfirmed: start,
+                header_ack: entry.bind_ack,
+                requests: batch.requests,
+                bodiless: batch.bodiless,
+                newest_ack: entry.bind_ack,
+                newest_tsval: newest.timestamps.map_or(0, |timestamps| timestamps.value),
+                window: newest.window,
+                ..common
+            }
+        };
+        if entry.bind_seq == start {
+            for segment in &mut segments {
+                segment.ack = entry.bind_ack;
+                self.tell_round_trip(&entry, segment);
+            }
+        }
+        self.out.push(Action::Put(self.key, entry));
+        for segment in segments {
+            self.bind(&entry, batch.to, segment);
+        }
+        entry
+    }
+
+    /// The server has let go of the flow.
+    fn released(&mut self, entry: Entry, pending: Option<Pending>, ack: Seq) -> Option<Pending> {
+        self.count(Counter::Released);
+        let free = entry.undecided_at(entry.boundary, ack);
+        let Some(mut pending) = pending else {
+            // The request was forgotten while the server was busy. It comes again, and finds the flow free.
+            self.out.push(Action::Put(self.key, free));
+            return None;
+        };
+        pending.catch_up(&entry);
+        let Some(Move { batch, .. }) = pending.moving.take() else {
+            self.out.push(Action::Put(self.key, free));
+            return Some(pending);
+        };
+        let entry = self.send(free, &mut pending, batch, Counter::Rebind);
+        self.advance(entry, pending)
+    }
+
+    /// The server could not take the flow: the client sends the request again, and another server gets it.
+    fn refused(&mut self, entry: Entry, pending: Option<Pending>, server: ServerId) -> Pending {
+        let free = entry.undecided_at(entry.bind_seq, entry.bind_ack);
+        self.out.push(Action::Put(self.key, free));
+        let mut again = Pending::new(&free, self.now.mono);
+        again.excluded = pending.map(|pending| pending.excluded).unwrap_or_default();
+        again.excluded.push(server);
+        again
+    }
+
+    /// Asks the server that has the flow to let it go.
+    fn ask(&mut self, entry: &Entry, mut pending: Pending, mut moving: Move) -> Pending {
+        if let Some(Target::Server(to)) = entry.bound {
+            self.count(Counter::ReleaseAsked);
+            self.out.push(Action::Release {
+                to,
+                request: self.request(entry, false),
+            });
+        }
+        moving.asked(self.now.mono);
+        pending.moving = Some(moving);
+        pending
+    }
+
+    fn request(&self, entry: &Entry, force: bool) -> Release {
+        Release {
+            key: self.key,
+            epoch: entry.epoch,
+            seq: entry.bind_seq,
+            boundary: entry.boundary,
+            requests: entry.requests,
+            bodiless: entry.bodiless,
+            force,
+        }
+    }
+
+    fn bind(&mut self, entry: &Entry, to: Target, segment: Segment) {
+        let header = entry.header(self.now.clock_ms, self.limits.promised_wscale);
+        self.out.push(Action::Bind {
+            to,
+            key: self.key,
+            header,
+            segment,
+        });
+    }
+
+    /// Rewrites TSecr so that the header's clock less TSecr is the round trip: the kernel that makes the socket takes
+    /// that for its first sample.
+    fn tell_round_trip(&self, entry: &Entry, segment: &mut Segment) {
+        let clock = self.now.clock_ms;
+        if let Some(Timestamps { echo, .. }) = &mut segment.timestamps {
+            let unknown = (clock.wrapping_sub(*echo) as i32).clamp(1, UNKNOWN_RTT_MS) as u32;
+            *echo = clock.wrapping_sub(entry.min_rtt_ms.unwrap_or(unknown).max(1));
+        }
+    }
+
+    /// Resets the client's connection and forgets it.
+    fn reset(&mut self, entry: &Entry) -> Option<Pending> {
+        self.count(Counter::Reset);
+        let seq = if entry.bound.is_some() {
+            entry.newest_ack
+        } else {
+            entry.bind_ack
+        };
+        self.out.push(Action::Reset {
+            key: self.key,
+            seq,
+            ack: entry.next_request(),
+        });
+        self.out.push(Action::Remove(self.key));
+        None
+    }
+
+    fn count(&mut self, counter: Counter) {
+        self.out.push(Action::Count(counter));
+    }
+}
+
+/// Whether the entry stands for this bind.
+fn is_bind(entry: &Entry, epoch: u32, seq: Seq) -> bool {
+    entry.bound.is_some() && entry.epoch == epoch && entry.bind_seq == seq
+}
