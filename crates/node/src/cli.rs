@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use baton_lab::LabCommand;
 use clap::{Parser, Subcommand};
 
 use crate::commands;
@@ -67,6 +68,12 @@ enum Command {
         )]
         to: Vec<SocketAddr>,
     },
+    /// Clusters in network namespaces of this machine, and what can be tried on them.
+    #[command(subcommand)]
+    #[command(
+        after_help = "Examples:\n  baton lab run demo\n  baton lab up --proxies 1 --backends 3 --mechanism handoff\n  baton lab exec client -- curl http://10.77.0.10/a/whoami\n  baton lab down"
+    )]
+    Lab(LabCommand),
     /// Show what a running node does.
     #[command(
         after_help = "Examples:\n  baton status\n  baton status --json --admin 127.0.0.1:9660"
@@ -83,21 +90,20 @@ enum Command {
 
 /// Runs the program: its arguments in, its exit code out.
 pub fn main() -> ExitCode {
+    let done = |()| ExitCode::SUCCESS;
     let outcome = match Cli::parse().command {
-        Command::Run { config } => commands::run(&config),
+        Command::Run { config } => commands::run(&config).map(done),
         Command::Check {
             file,
             json,
             offline,
-        } => return commands::check(&file, json, offline),
-        Command::Relay { listen, to } => commands::relay(&listen, &to),
-        Command::Status { json, admin } => commands::status(admin, json),
+        } => Ok(commands::check(&file, json, offline)),
+        Command::Relay { listen, to } => commands::relay(&listen, &to).map(done),
+        Command::Lab(command) => commands::lab(command),
+        Command::Status { json, admin } => commands::status(admin, json).map(done),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("baton: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        eprintln!("baton: {error:#}");
+        ExitCode::FAILURE
+    })
 }

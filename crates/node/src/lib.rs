@@ -3,6 +3,16 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+pub mod addresses;
+pub mod admin;
+pub mod backend;
 pub mod cli;
 mod commands;
 pub mod config;
+pub mod context;
+pub mod logging;
+pub mod proxy;
+pub mod relays;
+mod reload;
+pub mod roles;
+mod signals;

@@ -1,14 +1,13 @@
 //! One file a command of the program.
 
 mod check;
+mod lab;
+mod relay;
+mod run;
+mod status;
 
 pub(crate) use check::check;
-pub(crate) fn run(_: &std::path::Path) -> anyhow::Result<()> {
-    Ok(())
-}
-pub(crate) fn relay(_: &[std::net::SocketAddr], _: &[std::net::SocketAddr]) -> anyhow::Result<()> {
-    Ok(())
-}
-pub(crate) fn status(_: std::net::SocketAddr, _: bool) -> anyhow::Result<()> {
-    Ok(())
-}
+pub(crate) use lab::lab;
+pub(crate) use relay::relay;
+pub(crate) use run::run;
+pub(crate) use status::status;

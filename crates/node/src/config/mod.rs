@@ -24,12 +24,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use baton_policy::{Cluster, Routes};
+use baton_relay::Limits;
 use toml::de::DeTable;
 
 pub use backend::{BackendOptions, Service};
 pub use node::{DEFAULT_ADMIN, LogFormat, Node, Roles};
 pub use proxy::ProxyOptions;
-pub use relay::RelayOptions;
 pub use report::{Problem, Report};
 pub use server::Server;
 pub use vip::Vip;
@@ -50,7 +50,7 @@ pub struct Config {
     /// Options of the back-end role.
     pub backend: BackendOptions,
     /// Options of the user-space relay.
-    pub relay: RelayOptions,
+    pub relay: Limits,
     /// What clients connect to.
     pub vips: Vec<Vip>,
     /// The back ends; a [`ServerId`](baton_policy::ServerId) is a place here.

@@ -1,6 +1,7 @@
 //! `[[server]]`: the back ends.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::outline::Outline;
 use super::reader::Section;
@@ -10,7 +11,7 @@ use super::values::{ip_address, socket_address};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// Name of the back end.
-    pub name: String,
+    pub name: Arc<str>,
     /// The `address` of its node. There when a handoff pool has it.
     pub address: Option<IpAddr>,
     /// Where a relay reaches the web server itself. There when a relay pool has it.
@@ -37,7 +38,7 @@ pub(super) fn read(mut section: Section<'_>, place: usize, outline: &Outline<'_>
         has_http: section.has("http"),
         line: section.line(),
         server: name.map(|name| Server {
-            name,
+            name: name.into(),
             address,
             http,
         }),

@@ -1,0 +1,63 @@
+# Two commands: `make demo` shows Baton at work on this machine, `make test` runs every test. `make help` lists the rest.
+
+CARGO ?= cargo
+BATON := $(or $(CARGO_TARGET_DIR),target)/release/baton
+
+# Building is done as the user that calls; only what touches network namespaces and the kernel runs as root.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+RUN_AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(TRIPLE)_RUNNER='sudo -E')
+
+define heading
+@printf '\n==> %s\n' '$(1)'
+endef
+
+.PHONY: help build demo test test-user test-root test-lab bench lint setup privilege
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1:@/p' Makefile | column -t -s @
+
+build: setup ## target/release/baton
+	$(CARGO) build --release
+
+demo: privilege build ## a cluster on this machine, real clients and servers, and what they did
+	$(SUDO) $(BATON) lab run demo
+
+test: privilege test-user test-root test-lab ## every test
+	$(call heading,all tests passed)
+
+test-user: setup
+	$(call heading,tests that need no privileges)
+	$(CARGO) test --workspace
+
+test-root: setup privilege
+	$(call heading,tests of the kernel side: as root)
+	$(RUN_AS_ROOT) $(CARGO) test -p baton-kernel -p baton -- --ignored
+
+test-lab: build privilege
+	$(call heading,whole clusters in network namespaces: handoff)
+	$(SUDO) $(BATON) lab run matrix --short --mechanism handoff --json
+	$(call heading,whole clusters in network namespaces: relay)
+	$(SUDO) $(BATON) lab run matrix --short --mechanism relay --json
+
+bench: privilege build ## direct, handoff, relay, HAProxy and nginx side by side
+	$(SUDO) $(BATON) lab run compare
+
+lint: setup ## format, clippy, licences
+	$(call heading,lint)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if $(CARGO) deny --version > /dev/null 2>&1; then \
+		$(CARGO) deny --offline check licenses bans sources; \
+	else \
+		echo 'cargo-deny is not installed (cargo install cargo-deny --locked): bans and sources are not checked here'; \
+	fi
+
+setup: ## installs what is missing, with apt-get
+	@.ci/setup
+
+privilege:
+	@[ -z '$(SUDO)' ] || sudo -v || { \
+		echo 'This needs root: run make as root, or as a user who may use sudo. `make test-user` needs neither.' >&2; \
+		exit 1; \
+	}

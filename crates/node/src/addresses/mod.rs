@@ -1,0 +1,157 @@
+//! The VIPs' addresses on this machine's interfaces.
+
+mod subnets;
+mod sysctl;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use futures_util::TryStreamExt;
+use nix::errno::Errno;
+use rtnetlink::Handle;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::address::AddressMessage;
+
+use crate::config::Vip;
+pub use subnets::Subnets;
+pub use sysctl::{SysctlError, Sysctls};
+
+/// An address alone (/32, /128) on an interface.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Placed {
+    /// The address.
+    pub address: IpAddr,
+    /// The interface's name.
+    pub interface: String,
+}
+
+impl Placed {
+    /// The addresses of these VIPs on one interface.
+    pub fn of_vips<'a>(vips: impl IntoIterator<Item = &'a Vip>, interface: &str) -> BTreeSet<Self> {
+        let addresses = vips.into_iter().flat_map(|vip| &vip.addresses);
+        let placed = addresses.map(|address| Self {
+            address: address.ip(),
+            interface: interface.to_owned(),
+        });
+        placed.collect()
+    }
+}
+
+/// Addresses that this program added to interfaces. [`Addresses::hold`] nothing at the end: dropping removes nothing.
+#[derive(Debug)]
+pub struct Addresses {
+    netlink: Handle,
+    added: BTreeSet<Placed>,
+}
+
+/// Why an address could not be held.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum AddressError {
+    #[error("cannot open a netlink socket: {0}")]
+    Netlink(#[source] std::io::Error),
+    #[error("there is no interface \"{interface}\" to hold {address}: correct [node] interfaces")]
+    NoInterface { address: IpAddr, interface: String },
+    #[error(
+        "cannot add {address} to interface \"{interface}\": {source}; this needs root or CAP_NET_ADMIN"
+    )]
+    Add {
+        address: IpAddr,
+        interface: String,
+        source: rtnetlink::Error,
+    },
+}
+
+impl Addresses {
+    /// None yet. Call it inside the runtime: it starts a task for the netlink socket of the present namespace.
+    pub fn new() -> Result<Self, AddressError> {
+        let (connection, netlink, _) =
+            rtnetlink::new_connection().map_err(AddressError::Netlink)?;
+        tokio::spawn(connection);
+        Ok(Self {
+            netlink,
+            added: BTreeSet::new(),
+        })
+    }
+
+    /// Holds exactly `wanted`: adds what is missing on the interface, and removes what this program added before and
+    /// is not wanted any more. An address that the interface had already stays when it is not wanted any more.
+    pub async fn hold(&mut self, wanted: &BTreeSet<Placed>) -> Result<(), AddressError> {
+        for placed in self.added.clone().difference(wanted) {
+            self.remove(placed).await;
+            self.added.remove(placed);
+        }
+        for placed in wanted {
+            if !self.added.contains(placed) && self.add(placed).await? {
+                self.added.insert(placed.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the address was added; `false` when the interface had it.
+    async fn add(&self, placed: &Placed) -> Result<bool, AddressError> {
+        let Placed { address, interface } = placed.clone();
+        let Some(index) = self.index(&interface).await else {
+            return Err(AddressError::NoInterface { address, interface });
+        };
+        let mut request = self.netlink.address().add(index, address, prefix(address));
+        if address.is_ipv6() {
+            // Several nodes hold the same VIP; duplicate address detection would disable it on all but one.
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        match request.execute().await {
+            Ok(()) => Ok(true),
+            Err(error) if errno(&error) == Some(Errno::EEXIST) => Ok(false),
+            Err(source) => Err(AddressError::Add {
+                address,
+                interface,
+                source,
+            }),
+        }
+    }
+
+    async fn remove(&self, placed: &Placed) {
+        let Some(index) = self.index(&placed.interface).await else {
+            return;
+        };
+        let Some(message) = self.find(index, placed.address).await else {
+            return;
+        };
+        if let Err(error) = self.netlink.address().del(message).execute().await {
+            let Placed { address, interface } = placed;
+            tracing::warn!(%address, interface, %error, "an address could not be removed");
+        }
+    }
+
+    async fn index(&self, interface: &str) -> Option<u32> {
+        let mut links = self
+            .netlink
+            .link()
+            .get()
+            .match_name(interface.to_owned())
+            .execute();
+        let link = links.try_next().await.ok().flatten()?;
+        Some(link.header.index)
+    }
+
+    async fn find(&self, index: u32, address: IpAddr) -> Option<AddressMessage> {
+        let request = self.netlink.address().get().set_link_index_filter(index);
+        let request = request
+            .set_prefix_length_filter(prefix(address))
+            .set_address_filter(address);
+        let mut found = std::pin::pin!(request.execute());
+        found.try_next().await.ok().flatten()
+    }
+}
+
+fn prefix(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn errno(error: &rtnetlink::Error) -> Option<Errno> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => Some(Errno::from_raw(message.raw_code().abs())),
+        _ => None,
+    }
+}

@@ -1,0 +1,81 @@
+//! Every metric of the program.
+
+use super::metrics::Family;
+
+/// Packets that the kernel programs saw; labels `role`, `verdict`, `reason`.
+pub static PACKETS: Family =
+    Family::counter("baton_packets", "Packets by role, verdict and reason");
+/// Flows bound for the first time; label `pool`.
+pub static BINDS: Family = Family::counter(
+    "baton_binds",
+    "Flows bound to a server for their first request",
+);
+/// Flows that moved from one server to another.
+pub static REBINDS: Family = Family::counter(
+    "baton_rebinds",
+    "Flows moved to another server between requests",
+);
+/// Answers to release requests; label `outcome`.
+pub static RELEASES: Family =
+    Family::counter("baton_releases", "Answers to release requests by outcome");
+/// Packets that the kernel gave to user space for a decision.
+pub static PUNTS: Family =
+    Family::counter("baton_punts", "Packets given to user space for a decision");
+/// What went wrong; label `kind`.
+pub static ERRORS: Family = Family::counter("baton_errors", "Errors by kind");
+/// Flows in the kernel table; label `role`.
+pub static FLOWS: Family = Family::gauge("baton_flows", "Flows in the kernel table");
+/// Flows whose request is being decided.
+pub static PENDING_FLOWS: Family = Family::gauge(
+    "baton_pending_flows",
+    "Flows whose request is being decided",
+);
+/// Bytes of undecided requests.
+pub static HELD_BYTES: Family = Family::gauge(
+    "baton_held_bytes",
+    "Bytes of undecided requests held in user space",
+);
+/// Events lost because the ring buffer was full.
+pub static RING_LOST: Family = Family::counter(
+    "baton_ring_buffer_lost",
+    "Events lost because the ring buffer was full",
+);
+/// Client connections of a relay; label `role` says whom it works for, here and below.
+pub static RELAY_CONNECTIONS: Family =
+    Family::counter("baton_relay_connections", "Client connections accepted");
+/// Client connections that are open.
+pub static RELAY_CONNECTIONS_OPEN: Family = Family::gauge(
+    "baton_relay_connections_open",
+    "Client connections open now",
+);
+/// Client connections that could not be accepted.
+pub static RELAY_ACCEPT_ERRORS: Family = Family::counter(
+    "baton_relay_accept_errors",
+    "Connections that could not be accepted",
+);
+/// Requests by the class of their answers' status; label `status`.
+pub static RELAY_REQUESTS: Family =
+    Family::counter("baton_relay_requests", "Requests by status of the answer");
+/// Requests that are not completely answered.
+pub static RELAY_REQUESTS_OPEN: Family = Family::gauge(
+    "baton_relay_requests_open",
+    "Requests not completely answered now",
+);
+/// Bytes, heads included; label `direction`.
+pub static RELAY_BYTES: Family = Family::counter(
+    "baton_relay_bytes",
+    "Bytes from and to clients, heads included",
+);
+/// Connections made to servers.
+pub static RELAY_SERVER_CONNECTIONS: Family = Family::counter(
+    "baton_relay_server_connections",
+    "Connections made to servers",
+);
+/// Requests on a server connection that had served another.
+pub static RELAY_SERVER_REUSES: Family = Family::counter(
+    "baton_relay_server_reuses",
+    "Requests on a server connection used before",
+);
+/// What went wrong with servers; label `kind`.
+pub static RELAY_SERVER_ERRORS: Family =
+    Family::counter("baton_relay_server_errors", "Failures of servers by kind");

@@ -1,0 +1,75 @@
+//! The admin address: `/metrics` (Prometheus), `/status` (JSON), `/healthz` (`ok` once every role is ready).
+
+pub mod families;
+pub mod metrics;
+mod registry;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+
+use crate::context::Context;
+pub use metrics::Sample;
+pub use registry::Registry;
+pub use status::Status;
+
+/// Serves until the context says stop.
+pub async fn serve(listener: TcpListener, context: Context) -> io::Result<()> {
+    let mut stop = context.stop.clone();
+    axum::serve(listener, router(context))
+        .with_graceful_shutdown(async move { stop.requested().await })
+        .await
+}
+
+fn router(context: Context) -> Router {
+    let admin = Admin {
+        context,
+        started: Instant::now(),
+    };
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .route("/healthz", get(healthz))
+        .with_state(Arc::new(admin))
+}
+
+struct Admin {
+    context: Context,
+    started: Instant,
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match metrics::encode(admin.context.registry.samples()) {
+        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
+    let config = Arc::clone(&admin.context.config.borrow());
+    Json(Status::new(
+        &config,
+        &admin.context.registry,
+        admin.started.elapsed(),
+    ))
+}
+
+async fn healthz(State(admin): State<Arc<Admin>>) -> Response {
+    let waiting = admin.context.registry.waiting_for();
+    if waiting.is_empty() {
+        return "ok\n".into_response();
+    }
+    let text = format!("not ready: {}\n", waiting.join(", "));
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
