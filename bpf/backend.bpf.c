@@ -54,6 +54,14 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct packe
 	return pass(passed);
 }
 
+/* All zero: any (the relay's agent, on lo). */
+static __always_inline int is_own_address(const __be32 a[4])
+{
+	const __be32 *own = settings.address;
+
+	return same_address(a, own) || !(own[0] | own[1] | own[2] | own[3]);
+}
+
 SEC("tc") int backend_ingress(struct __sk_buff *skb)
 {
 	struct packet p = {}, inner = {};
@@ -71,8 +79,7 @@ SEC("tc") int backend_ingress(struct __sk_buff *skb)
 	default:
 		return TC_NEXT;
 	}
-	if (p.destination_port != settings.port || !same_address(p.destination, settings.address) ||
-	    bpf_skb_load_bytes(skb, p.payload, &prefix, sizeof(prefix)))
+	if (p.destination_port != settings.port || !is_own_address(p.destination) || bpf_skb_load_bytes(skb, p.payload, &prefix, sizeof(prefix)))
 		return TC_NEXT;
 	switch (bpf_ntohl(prefix)) {
 	case WIRE_PREFIX | WIRE_BIND:

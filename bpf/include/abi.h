@@ -143,7 +143,7 @@ struct settings {
 	__u64 message_key[2][2]; /* current, previous (equal when there is none) */
 	__u64 cookie_key[2][2];
 	__u64 clock_offset_ms;   /* cluster clock = CLOCK_MONOTONIC + this; Unix time at start */
-	__be32 address[4];       /* this node's, for messages */
+	__be32 address[4];       /* this node's, for messages; all zero: any */
 	__be16 port;             /* the cluster port */
 	__u16 pad[3];
 };

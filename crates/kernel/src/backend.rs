@@ -6,7 +6,7 @@ use crate::counters::{Counters, text};
 use crate::settings::monotonic;
 use crate::skeletons::backend::{BackendSkel, BackendSkelBuilder};
 use crate::table::Table;
-use crate::{Error, Events, Result, Settings, Told};
+use crate::{Error, Queue, Result, Settings, Told};
 use baton_packet::FlowKey;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use std::collections::HashSet;
@@ -147,9 +147,9 @@ impl Backend {
         Ok(held)
     }
 
-    /// The queue of what the program tells; for the calling thread.
-    pub fn told(&self) -> Result<Events<Told>> {
-        Events::new("notices", &self.skel.maps.notices)
+    /// What the programs tell.
+    pub fn told(&self) -> Result<Queue<Told>> {
+        Queue::of("notices", &self.skel.maps.notices)
     }
 
     /// The programs' counters.
@@ -158,7 +158,6 @@ impl Backend {
             .skel
             .maps
             .rodata_data
-            .as_deref()
             .map(|d| &d.counter_names[..])
             .unwrap_or_default();
         let names = names

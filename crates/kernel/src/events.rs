@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use baton_packet::{FlowKey, Seq};
 use libbpf_rs::{MapHandle, MapMut, RingBuffer, RingBufferBuilder};
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -101,10 +102,33 @@ pub struct Events<E> {
     _map: Box<MapHandle>,
 }
 
+/// A ring buffer that nobody reads yet; goes to the thread that will.
+pub struct Queue<E> {
+    table: &'static str,
+    map: MapHandle,
+    event: PhantomData<fn() -> E>,
+}
+
+impl<E: Event> Queue<E> {
+    pub(crate) fn of(table: &'static str, map: &MapMut<'_>) -> Result<Queue<E>> {
+        let map = MapHandle::try_from(map).map_err(|source| Error::Table { table, source })?;
+        Ok(Queue {
+            table,
+            map,
+            event: PhantomData,
+        })
+    }
+
+    /// Reads it, on the calling thread.
+    pub fn open(self) -> Result<Events<E>> {
+        Events::new(self.table, self.map)
+    }
+}
+
 impl<E: Event> Events<E> {
-    pub(crate) fn new(table: &'static str, map: &MapMut<'_>) -> Result<Events<E>> {
+    fn new(table: &'static str, map: MapHandle) -> Result<Events<E>> {
         let error = |source| Error::Table { table, source };
-        let map = Box::new(MapHandle::try_from(map).map_err(error)?);
+        let map = Box::new(map);
         let queue = Rc::new(RefCell::new(Vec::new()));
         let sink = queue.clone();
         let mut builder = RingBufferBuilder::new();

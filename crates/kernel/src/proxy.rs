@@ -6,7 +6,7 @@ use crate::counters::{Counters, text};
 use crate::settings::monotonic;
 use crate::skeletons::proxy::{ProxySkel, ProxySkelBuilder};
 use crate::table::Table;
-use crate::{Error, Events, Punt, Result, Settings};
+use crate::{Error, Punt, Queue, Result, Settings};
 use baton_packet::FlowKey;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use std::collections::HashSet;
@@ -199,9 +199,9 @@ impl Proxy {
         self.flows.clone()
     }
 
-    /// The queue of packets that need a decision; for the calling thread.
-    pub fn punts(&self) -> Result<Events<Punt>> {
-        Events::new("punts", &self.skel.maps.punts)
+    /// The packets that need a decision.
+    pub fn punts(&self) -> Result<Queue<Punt>> {
+        Queue::of("punts", &self.skel.maps.punts)
     }
 
     /// The program's counters.
@@ -210,7 +210,6 @@ impl Proxy {
             .skel
             .maps
             .rodata_data
-            .as_deref()
             .map(|d| &d.counter_names[..])
             .unwrap_or_default();
         let names = names

@@ -11,7 +11,7 @@ pub struct Settings {
     pub message_keys: [[u8; 16]; 2],
     /// Keys of the SYN cookies, likewise.
     pub cookie_keys: [[u8; 16]; 2],
-    /// This node, as other nodes reach it; the port is the cluster's.
+    /// This node, as other nodes reach it; the port is the cluster's. `[::]`: whatever address a message was sent to.
     pub address: SocketAddr,
     /// The cluster clock.
     pub clock: Clock,
@@ -61,7 +61,7 @@ impl Clock {
 }
 
 /// CLOCK_MONOTONIC, as `bpf_ktime_get_ns` reads it.
-pub(crate) fn monotonic() -> Duration {
+pub fn monotonic() -> Duration {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     now.map(Duration::from).unwrap_or_default()
 }

@@ -35,7 +35,7 @@ impl Bench {
             .unwrap();
         Bench {
             watch: Watch::new(backend.counters().unwrap()),
-            told: backend.told().unwrap(),
+            told: backend.told().unwrap().open().unwrap(),
             backend,
         }
     }

@@ -49,7 +49,7 @@ impl Bench {
             .unwrap();
         Bench {
             watch: Watch::new(proxy.counters().unwrap()),
-            punts: proxy.punts().unwrap(),
+            punts: proxy.punts().unwrap().open().unwrap(),
             proxy,
         }
     }
@@ -722,7 +722,7 @@ fn a_full_table_refuses_new_flows() {
         .unwrap();
     let mut bench = Bench {
         watch: Watch::new(proxy.counters().unwrap()),
-        punts: proxy.punts().unwrap(),
+        punts: proxy.punts().unwrap().open().unwrap(),
         proxy,
     };
     let verdicts: Vec<_> = (0..200)

@@ -1,10 +1,155 @@
-//! The role `backend`.
+//! Role back end: the agent on a web server's machine.
+//!
+//! ```text
+//!  interface -> BPF ingress (adopts, releases, drops) -> the web server's own socket -> BPF egress (follows, fences) -> client
+//!                     | what happened (ring buffer)
+//!                     v
+//!               teller (one thread) -> notices to the proxies
+//! ```
+//!
+//! Tasks: this one (start, reload, sweep, stop); one thread, the teller, woken twice a second to see whether it is to end.
 
-use anyhow::bail;
+mod sockets;
+mod teller;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use baton_kernel::{Backend, Clock, Counters, Service};
+
+use crate::addresses::{Addresses, Placed, Sysctls};
+use crate::admin::{Sample, families};
+use crate::config::Config;
 use crate::context::Context;
+use crate::keys;
+pub(crate) use sockets::{Sockets, has_socket};
+use teller::Teller;
 
-/// Runs the role until the context says stop.
-pub async fn run(_context: Context) -> anyhow::Result<()> {
-    bail!("role \"backend\" is not there yet: use relay pools only");
+/// Ended and released flows are remembered for so long, so that no bind is adopted twice (H3).
+const REMEMBER: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Runs until asked to stop; then what it attached and added is gone.
+pub async fn run(mut context: Context) -> Result<()> {
+    let mut config = context.config.borrow_and_update().clone();
+    let clock = Clock::start();
+    let settings = keys::settings(&config, clock)?;
+    let mut program = Backend::load(&settings, config.backend.max_flows)?;
+    program.set_services(&services(&config))?;
+
+    let mut sysctls = Sysctls::default();
+    let mut addresses = Addresses::new()?;
+    // Quiet first: an address that is answered for by ARP would draw clients past the proxy.
+    sysctls.keep_addresses_quiet("all")?;
+    addresses.hold(&placed(&config)).await?;
+    let teller = Teller::start(&program, &config)?;
+    for interface in &config.node.interfaces {
+        program.attach(baton_kernel::interface_index(interface)?, true)?;
+    }
+    let flows = Arc::new(AtomicU64::new(0));
+    let (counters, held) = (program.counters()?, flows.clone());
+    context.registry.ready("backend", move || {
+        samples(&counters, held.load(Ordering::Relaxed))
+    });
+    tracing::info!(
+        services = config.backend.services.len(),
+        "back end attached"
+    );
+
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            () = context.stop.requested() => break,
+            _ = sweep.tick() => match Sockets::now().map(|sockets| program.sweep(REMEMBER, |key| sockets.has(key))) {
+                Ok(Ok(held)) => flows.store(held as u64, Ordering::Relaxed),
+                Ok(Err(error)) => tracing::warn!(%error, "the flow table could not be swept"),
+                Err(error) => tracing::warn!(%error, "the sockets of this machine could not be listed"),
+            },
+            changed = context.config.changed() => {
+                changed.context("the configuration's source is gone")?;
+                let next = context.config.borrow_and_update().clone();
+                match reload(&mut program, &mut addresses, &teller, &next, clock).await {
+                    Ok(()) => config = next,
+                    Err(error) => tracing::error!(error = format!("{error:#}"), "the new configuration could not be applied in full"),
+                }
+            }
+        }
+    }
+    tracing::debug!(services = config.backend.services.len(), "back end stops");
+    drop(program); // detached
+    teller.stop();
+    addresses.hold(&BTreeSet::new()).await?;
+    sysctls.restore();
+    Ok(())
+}
+
+async fn reload(
+    program: &mut Backend,
+    addresses: &mut Addresses,
+    teller: &Teller,
+    config: &Config,
+    clock: Clock,
+) -> Result<()> {
+    program.set_settings(&keys::settings(config, clock)?);
+    addresses.hold(&placed(config)).await?;
+    program.set_services(&services(config))?;
+    teller.use_keys(keys::secrets(config)?);
+    Ok(())
+}
+
+/// For each address of a VIP the service that takes it.
+fn services(config: &Config) -> Vec<Service> {
+    let addresses = config
+        .vips
+        .iter()
+        .enumerate()
+        .flat_map(|(place, vip)| vip.addresses.iter().map(move |at| (place, *at)));
+    addresses
+        .filter_map(|(place, vip)| {
+            let takes =
+                |service: &&crate::config::Service| service.vip == place && service.takes(vip);
+            let service = config.backend.services.iter().find(takes)?;
+            Some(Service {
+                vip,
+                listen: lookup_address(service.listen, vip),
+            })
+        })
+        .collect()
+}
+
+/// A wildcard listener is found by any address of the packet's family.
+fn lookup_address(listen: SocketAddr, vip: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        SocketAddr::new(vip.ip(), listen.port())
+    } else {
+        listen
+    }
+}
+
+fn placed(config: &Config) -> BTreeSet<Placed> {
+    services(config)
+        .into_iter()
+        .map(|service| Placed {
+            address: service.vip.ip(),
+            interface: "lo".into(),
+        })
+        .collect()
+}
+
+fn samples(counters: &Counters, flows: u64) -> Vec<Sample> {
+    let packets = counters.read().into_iter().map(|c| {
+        let labels = [
+            ("role", "backend"),
+            ("verdict", &c.verdict),
+            ("reason", &c.reason),
+        ];
+        families::PACKETS.sample(&labels, c.packets)
+    });
+    packets
+        .chain([families::FLOWS.sample(&[("role", "backend")], flows)])
+        .collect()
 }

@@ -1,0 +1,32 @@
+//! The configuration's secrets as the kernel programs and the messages need them.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use baton_kernel::{Clock, Settings};
+use baton_wire::Secrets;
+
+use crate::config::Config;
+
+/// The cluster's secrets; a role that hands flows off has them.
+pub(crate) fn secrets(config: &Config) -> Result<Secrets> {
+    config.node.secrets.context("[node] secret_file is missing")
+}
+
+/// What the programs are told: keys, this node's address, the clock.
+pub(crate) fn settings(config: &Config, clock: Clock) -> Result<Settings> {
+    let secrets = secrets(config)?;
+    let previous = secrets.previous.unwrap_or(secrets.current);
+    Ok(Settings {
+        message_keys: [secrets.current.message, previous.message].map(|key| *key.bytes()),
+        cookie_keys: [secrets.current.cookie, previous.cookie],
+        address: address(config)?,
+        clock,
+    })
+}
+
+/// Where other nodes reach this one.
+pub(crate) fn address(config: &Config) -> Result<SocketAddr> {
+    let address = config.node.address.context("[node] address is missing")?;
+    Ok(SocketAddr::new(address, config.cluster_port))
+}

@@ -1,0 +1,168 @@
+//! What the owner decided, done: kernel table, datagrams, resets.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use baton_flow::{Action, ServerId, Target};
+use baton_kernel::Flows;
+use baton_packet::{Flags, FlowKey, Segment, Seq};
+use baton_wire::{FORWARD_HEADER, Keys};
+use bytes::Bytes;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::entry;
+use super::numbers::{Numbers, Trouble};
+use super::plan::node_of;
+
+/// Room of the timestamps option in each segment (bytes).
+const TIMESTAMPS: usize = 12;
+const HOP_LIMIT: u8 = 64;
+const IPPROTO_RAW: i32 = 255;
+
+/// Where to send what; changes with the configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Ways {
+    pub(super) keys: Keys,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) port: u16,
+    pub(super) mss: [u16; 2],
+}
+
+/// Carries actions out.
+pub(super) struct Effects {
+    pub(super) ways: Ways,
+    flows: Arc<Flows>,
+    numbers: Arc<Numbers>,
+    cluster: UdpSocket,
+    local: [UdpSocket; 2],
+    reset: [Socket; 2],
+    packet: Vec<u8>,
+}
+
+impl Effects {
+    /// `cluster` is bound to this node's address and the cluster's port.
+    pub(super) fn new(
+        ways: Ways,
+        flows: Arc<Flows>,
+        numbers: Arc<Numbers>,
+        cluster: UdpSocket,
+    ) -> Result<Effects> {
+        let local = |address: IpAddr| {
+            UdpSocket::bind(SocketAddr::new(address, 0))
+                .context("cannot open a UDP socket on the loopback interface")
+        };
+        let raw = |domain| {
+            Socket::new(domain, Type::RAW, Some(Protocol::from(IPPROTO_RAW)))
+                .context("cannot open a raw socket: run as root")
+        };
+        Ok(Effects {
+            ways,
+            flows,
+            numbers,
+            cluster,
+            local: [
+                local(Ipv4Addr::LOCALHOST.into())?,
+                local(Ipv6Addr::LOCALHOST.into())?,
+            ],
+            reset: [raw(Domain::IPV4)?, raw(Domain::IPV6)?],
+            packet: Vec::with_capacity(2048),
+        })
+    }
+
+    /// In the given order. What cannot be sent is counted: the client's TCP sends it again.
+    pub(super) fn carry_out(&mut self, actions: &mut Vec<Action>) {
+        for action in actions.drain(..) {
+            match action {
+                Action::Put(key, e) => {
+                    if self.flows.put(&key, &entry::to_kernel(&e)).is_err() {
+                        self.numbers.trouble(Trouble::TableFull);
+                    }
+                }
+                Action::Remove(key) => self.flows.remove(&key),
+                Action::Bind {
+                    to,
+                    key,
+                    header,
+                    segment,
+                } => {
+                    let header = header.encode(&self.ways.keys.current, &key);
+                    self.send(to, &key, &header, &segment);
+                }
+                Action::Forward { to, key, segment } => {
+                    self.send(to, &key, &FORWARD_HEADER, &segment)
+                }
+                Action::Release { to, request } => {
+                    let message = request.encode(&self.ways.keys.current);
+                    self.send_message(to, &message);
+                }
+                Action::Reset { key, seq, ack } => self.reset(&key, seq, ack),
+                Action::Count(counter) => self.numbers.count(counter),
+            }
+        }
+    }
+
+    fn send(&mut self, to: Target, key: &FlowKey, header: &[u8], segment: &Segment) {
+        let options = if segment.timestamps.is_some() {
+            TIMESTAMPS
+        } else {
+            0
+        };
+        let room = usize::from(self.ways.mss[usize::from(key.is_ipv6())]) - options;
+        for piece in segment.split(room) {
+            self.packet.clear();
+            self.packet.extend_from_slice(header);
+            self.packet.extend_from_slice(&piece.encode(key));
+            let sent = match to {
+                Target::Server(server) => self.to_server(server, &self.packet),
+                Target::Relay => self.to_relay(key, &self.packet),
+            };
+            self.note(sent);
+        }
+    }
+
+    fn send_message(&self, to: ServerId, message: &[u8]) {
+        self.note(self.to_server(to, message));
+    }
+
+    fn to_server(&self, server: ServerId, message: &[u8]) -> io::Result<usize> {
+        let to = node_of(&self.ways.addresses, server, self.ways.port)
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
+        self.cluster.send_to(message, to)
+    }
+
+    /// By the loopback interface, where this node's own agent adopts it.
+    fn to_relay(&self, key: &FlowKey, message: &[u8]) -> io::Result<usize> {
+        let [v4, v6] = &self.local;
+        if key.is_ipv6() {
+            v6.send_to(message, (Ipv6Addr::LOCALHOST, self.ways.port))
+        } else {
+            v4.send_to(message, (Ipv4Addr::LOCALHOST, self.ways.port))
+        }
+    }
+
+    fn reset(&self, key: &FlowKey, seq: Seq, ack: Seq) {
+        let segment = Segment {
+            seq,
+            ack,
+            flags: Flags::RST | Flags::ACK,
+            window: 0,
+            timestamps: None,
+            traffic_class: 0,
+            hop_limit: HOP_LIMIT,
+            payload: Bytes::new(),
+        };
+        let [v4, v6] = &self.reset;
+        let socket = if key.is_ipv6() { v6 } else { v4 };
+        // A raw socket takes an address without port.
+        let to = SockAddr::from(SocketAddr::new(key.client().ip(), 0));
+        self.note(socket.send_to(&segment.encode_reply(key), &to));
+    }
+
+    fn note(&self, sent: io::Result<usize>) {
+        if sent.is_err() {
+            self.numbers.trouble(Trouble::Send);
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The thread that decides: events from the kernel and from back ends in, actions out. All thinking is in `baton-flow` and
+//! `baton-policy`.
+
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, Result};
+use baton_flow::{Action, ClientOptions, Entry, Event, Limits, Now, Owner, Table};
+use baton_kernel::{Clock, Events, Flows, Punt, abi};
+use baton_packet::{FlowKey, Segment};
+use baton_wire::Message;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::chooser::Chooser;
+use super::effects::{Effects, Ways};
+use super::entry;
+use super::numbers::{Numbers, Trouble};
+use super::plan::Plan;
+use crate::config::Config;
+use crate::keys;
+
+/// Messages taken between two looks at the ring buffer.
+const MESSAGES_AT_ONCE: usize = 256;
+/// The longest message between nodes (bytes).
+const MESSAGE_MAX: usize = 2048;
+
+/// What a configuration changes for the engine.
+pub(super) struct Rules {
+    chooser: Chooser,
+    ways: Ways,
+    limits: Limits,
+}
+
+impl Rules {
+    pub(super) fn new(config: &Config, plan: &Plan) -> Result<Rules> {
+        Ok(Rules {
+            chooser: Chooser::new(config.policy.clone(), plan),
+            ways: Ways {
+                keys: keys::secrets(config)?.message_keys(),
+                addresses: plan.addresses.clone(),
+                port: config.cluster_port,
+                mss: plan.mss,
+            },
+            limits: Limits {
+                head_wait: config.proxy.head_wait,
+                release_timeout: config.proxy.release_timeout,
+                max_head_bytes: config.relay.max_head_bytes,
+                max_held_bytes: usize::try_from(config.proxy.max_held_bytes).unwrap_or(usize::MAX),
+                promised_wscale: abi::PROMISED_WSCALE,
+            },
+        })
+    }
+}
+
+/// What the engine is told.
+pub(super) enum Order {
+    Reload(Box<Rules>),
+    Stop,
+}
+
+/// The way to a running engine.
+pub(super) struct Orders {
+    sender: Sender<Order>,
+    wake: PipeWriter,
+    thread: JoinHandle<()>,
+}
+
+impl Orders {
+    /// Starts the thread. It owns the node's socket for messages.
+    pub(super) fn start(
+        program: &baton_kernel::Proxy,
+        config: &Config,
+        plan: &Plan,
+        clock: Clock,
+        numbers: Arc<Numbers>,
+    ) -> Result<Orders> {
+        let address = keys::address(config)?;
+        let socket = UdpSocket::bind(address).with_context(|| {
+            format!("cannot listen on {address} (UDP, [node] address and [cluster] port)")
+        })?;
+        socket.set_nonblocking(true)?;
+        let rules = Rules::new(config, plan)?;
+        let (sender, orders) = channel();
+        let (woken, wake) = io::pipe()?;
+        let flows = program.flows();
+        let effects = Effects::new(
+            rules.ways,
+            flows.clone(),
+            numbers.clone(),
+            socket.try_clone()?,
+        )?;
+        let (owner, chooser) = (Owner::new(rules.limits), rules.chooser);
+        let queue = program.punts()?;
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
+            let engine = queue.open().map(|punts| Engine {
+                punts,
+                socket,
+                orders,
+                woken,
+                owner,
+                chooser,
+                flows: Kernel(flows),
+                effects,
+                clock,
+                numbers,
+                actions: Vec::new(),
+                batch: Vec::new(),
+            });
+            match engine {
+                Ok(engine) => engine.run(),
+                Err(error) => tracing::error!(%error, "the engine could not start: no request will be answered"),
+            }
+        })?;
+        Ok(Orders {
+            sender,
+            wake,
+            thread,
+        })
+    }
+
+    pub(super) fn give(&self, order: Order) {
+        let _ = self.sender.send(order);
+        let _ = (&self.wake).write(&[0]);
+    }
+
+    /// Ends the thread and waits for it.
+    pub(super) fn stop(self) {
+        self.give(Order::Stop);
+        let _ = self.thread.join();
+    }
+}
+
+/// The kernel's table, in the owner's words.
+struct Kernel(Arc<Flows>);
+
+impl Table for Kernel {
+    fn entry(&self, key: &FlowKey) -> Option<Entry> {
+        self.0.entry(key).map(|e| entry::from_kernel(&e))
+    }
+}
+
+struct Engine {
+    punts: Events<Punt>,
+    socket: UdpSocket,
+    orders: Receiver<Order>,
+    woken: PipeReader,
+    owner: Owner,
+    chooser: Chooser,
+    flows: Kernel,
+    effects: Effects,
+    clock: Clock,
+    numbers: Arc<Numbers>,
+    actions: Vec<Action>,
+    batch: Vec<Punt>,
+}
+
+impl Engine {
+    fn run(mut self) {
+        loop {
+            let readable = self.wait();
+            self.decide_punts();
+            self.read_messages();
+            let now = self.now();
+            self.owner
+                .tick(now, &self.flows, &mut self.chooser, &mut self.actions);
+            self.effects.carry_out(&mut self.actions);
+            self.numbers
+                .set_undecided(self.owner.pending(), self.owner.held_bytes());
+            if readable && self.take_orders() {
+                return;
+            }
+        }
+    }
+
+    /// Until something happens or a deadline comes; whether an order is there.
+    fn wait(&self) -> bool {
+        let timeout = self.owner.next_deadline().map_or(PollTimeout::NONE, |at| {
+            let ms = at
+                .saturating_sub(baton_kernel::monotonic())
+                .as_micros()
+                .div_ceil(1000);
+            PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
+        });
+        let fd = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = [
+            fd(self.punts.fd()),
+            fd(self.socket.as_fd()),
+            fd(self.woken.as_fd()),
+        ];
+        // An interrupted wait looks for nothing; the next one does.
+        let _ = poll(&mut fds, timeout);
+        fds[2].any().unwrap_or(false)
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            mono: baton_kernel::monotonic(),
+            clock_ms: self.clock.now_ms() as u32,
+        }
+    }
+
+    fn decide_punts(&mut self) {
+        let mut batch = std::mem::take(&mut self.batch);
+        self.punts.drain(&mut batch);
+        for punt in batch.drain(..) {
+            match Segment::parse_ip(&punt.packet) {
+                Ok((key, segment)) => {
+                    let fresh = punt.fresh.map(|offered| ClientOptions {
+                        mss: offered.mss,
+                        wscale: offered.wscale,
+                        sack: offered.sack,
+                        timestamps: offered.timestamps,
+                    });
+                    self.handle(Event::Segment {
+                        key,
+                        vip: punt.vip,
+                        segment,
+                        fresh,
+                    });
+                }
+                Err(error) => {
+                    tracing::trace!(flow = %punt.key, %error, "punted packet");
+                    self.numbers.trouble(Trouble::BadPacket);
+                }
+            }
+        }
+        self.batch = batch;
+    }
+
+    fn read_messages(&mut self) {
+        let mut bytes = [0; MESSAGE_MAX];
+        for _ in 0..MESSAGES_AT_ONCE {
+            let Ok((length, from)) = self.socket.recv_from(&mut bytes) else {
+                return;
+            };
+            match Message::decode(&bytes[..length], &self.effects.ways.keys) {
+                Ok(Message::ReleaseAnswer(answer)) => self.handle(Event::Answer(answer)),
+                Ok(Message::Notices(notices)) => notices
+                    .into_iter()
+                    .for_each(|notice| self.handle(Event::Notice(notice))),
+                Ok(Message::Release(_)) => self.numbers.trouble(Trouble::BadMessage),
+                Err(error) => {
+                    tracing::trace!(%from, %error, "message");
+                    self.numbers.trouble(Trouble::BadMessage);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.now();
+        self.owner.handle(
+            now,
+            event,
+            &self.flows,
+            &mut self.chooser,
+            &mut self.actions,
+        );
+        self.effects.carry_out(&mut self.actions);
+    }
+
+    /// Whether to end.
+    fn take_orders(&mut self) -> bool {
+        let _ = self.woken.read(&mut [0; 64]);
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Stop => return true,
+                Order::Reload(rules) => {
+                    self.chooser = rules.chooser;
+                    self.effects.ways = rules.ways;
+                    self.owner.reconfigure(rules.limits);
+                }
+            }
+        }
+        false
+    }
+}

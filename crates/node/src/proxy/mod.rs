@@ -1,0 +1,128 @@
+//! Role proxy: answers clients, reads requests, binds flows.
+//!
+//! ```text
+//!  interface -> BPF (bpf/proxy.bpf.c) -> ring buffer -> engine (one thread) -> kernel table, UDP to back ends
+//!                     |                                   ^                        | flows for the relay: UDP to lo
+//!                     +-> bound packets to back ends      | answers, notices       v
+//!                                                       UDP              BPF on lo -> relay's listener (tokio)
+//! ```
+//!
+//! Tasks: this one (start, reload, sweep, stop), one relay for each address family; one thread, the engine. The engine is told by a
+//! channel of [`Order`]s and woken by a pipe; dropping [`Orders`] ends it.
+
+mod chooser;
+mod effects;
+mod engine;
+mod entry;
+mod local;
+mod numbers;
+mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use baton_kernel::Clock;
+
+use crate::addresses::Addresses;
+use crate::config::Config;
+use crate::context::Context;
+use crate::keys;
+use engine::{Order, Orders};
+use local::LocalRelay;
+use numbers::Numbers;
+use plan::{Plan, Slots};
+
+/// How often forgotten flows are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Runs until asked to stop; then what it attached and added is gone.
+pub async fn run(mut context: Context) -> Result<()> {
+    let config = context.config.borrow_and_update().clone();
+    let clock = Clock::start();
+    let settings = keys::settings(&config, clock)?;
+    let mut addresses = Addresses::new()?;
+    let mut slots = Slots::default();
+    let plan = Plan::new(
+        &config,
+        addresses.mtu(&config.node.interfaces).await?,
+        &mut slots,
+    )?;
+    addresses.hold(&plan.placed).await?;
+    let mut local = LocalRelay::start(&context, &config, &settings)?;
+    let mut program = baton_kernel::Proxy::load(&settings, config.proxy.max_flows)?;
+    apply(&program, &plan)?;
+
+    let numbers = Arc::new(Numbers::new(program.counters()?, local.counters()?));
+    let orders = Orders::start(&program, &config, &plan, clock, numbers.clone())?;
+    for interface in &config.node.interfaces {
+        program.attach(baton_kernel::interface_index(interface)?)?;
+    }
+    let (source, relayed) = (numbers.clone(), local.stats());
+    context.registry.ready("proxy", move || {
+        [source.samples(), crate::relays::samples("relay", &relayed)].concat()
+    });
+    tracing::info!(
+        vips = config.vips.len(),
+        servers = config.servers.len(),
+        "proxy attached"
+    );
+
+    let mut config = config;
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            () = context.stop.requested() => break,
+            _ = sweep.tick() => {
+                let (flows, options) = (program.flows(), config.proxy.clone());
+                let swept = tokio::task::spawn_blocking(move || flows.sweep(options.flow_idle_timeout, options.closing_timeout)).await?;
+                match swept {
+                    Ok(flows) => numbers.set_flows(flows),
+                    Err(error) => tracing::warn!(%error, "the flow table could not be swept"),
+                }
+                local.sweep();
+            }
+            changed = context.config.changed() => {
+                changed.context("the configuration's source is gone")?;
+                let next = context.config.borrow_and_update().clone();
+                match reload(&mut program, &mut addresses, &mut slots, &mut local, &orders, &next, clock).await {
+                    Ok(()) => config = next,
+                    Err(error) => tracing::error!(error = format!("{error:#}"), "the new configuration could not be applied in full"),
+                }
+            }
+        }
+    }
+    drop(program); // detached: from here on no packet is answered
+    orders.stop();
+    local.stop().await;
+    addresses.hold(&Default::default()).await?;
+    Ok(())
+}
+
+/// Flows keep what they are bound to: server and VIP slots never change their meaning.
+async fn reload(
+    program: &mut baton_kernel::Proxy,
+    addresses: &mut Addresses,
+    slots: &mut Slots,
+    local: &mut LocalRelay,
+    orders: &Orders,
+    config: &Arc<Config>,
+    clock: Clock,
+) -> Result<()> {
+    let plan = Plan::new(config, addresses.mtu(&config.node.interfaces).await?, slots)?;
+    let settings = keys::settings(config, clock)?;
+    addresses.hold(&plan.placed).await?;
+    local.reload(config, &settings)?;
+    program.set_settings(&settings);
+    apply(program, &plan)?;
+    orders.give(Order::Reload(Box::new(engine::Rules::new(config, &plan)?)));
+    Ok(())
+}
+
+fn apply(program: &baton_kernel::Proxy, plan: &Plan) -> Result<()> {
+    for (slot, server) in &plan.servers {
+        program.set_server(*slot, Some(*server))?;
+    }
+    program.set_vips(&plan.vips)?;
+    Ok(())
+}

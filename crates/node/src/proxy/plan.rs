@@ -1,0 +1,206 @@
+//! What a configuration means for the kernel: VIPs, servers, addresses on interfaces.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, Result, bail};
+use baton_kernel::{Server, Via, Vip, abi};
+use baton_policy::ServerId;
+use baton_wire::BIND_LEN;
+
+use crate::addresses::{Placed, Subnets};
+use crate::config::Config;
+
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const TCP_HEADER: usize = 20;
+const UDP_HEADER: usize = 8;
+/// The least MSS that is promised, however small the interface's MTU.
+const LEAST_MSS: usize = 536;
+
+/// The kernel's `servers` table has so many places.
+const MOST_SERVERS: usize = 1024;
+const MOST_VIPS: usize = 256;
+
+/// Places in the kernel's tables. They keep their meaning over reloads, because flows refer to them.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    servers: Vec<IpAddr>,
+    vips: Vec<String>,
+}
+
+/// Everything the kernel needs, and how it relates to the configuration.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) vips: Vec<Vip>,
+    pub(super) servers: Vec<(u16, Server)>,
+    /// Addresses that this node must have.
+    pub(super) placed: BTreeSet<Placed>,
+    /// Slot of a server -> its place in the configuration. Removed servers are missing.
+    pub(super) place_of_server: BTreeMap<ServerId, ServerId>,
+    /// Place in the configuration -> slot. Servers without an address are missing.
+    pub(super) slot_of_server: BTreeMap<ServerId, ServerId>,
+    /// Slot of a VIP -> its place in the configuration.
+    pub(super) place_of_vip: BTreeMap<u16, usize>,
+    /// Node address by slot: where binds are sent.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Largest TCP payload and options that fit a bind, by family (IPv4, IPv6).
+    pub(super) mss: [u16; 2],
+}
+
+impl Plan {
+    /// Looks at this machine's interfaces: which servers are neighbours. `mtu`: the smallest of theirs (bytes).
+    pub(super) fn new(config: &Config, mtu: usize, slots: &mut Slots) -> Result<Plan> {
+        let subnets = Subnets::of(&config.node.interfaces)?;
+        let own = config.node.address.context("[node] address is missing")?;
+        let interface = config
+            .node
+            .interfaces
+            .first()
+            .context("[node] interfaces is empty")?;
+        let ifindex = baton_kernel::interface_index(interface)?;
+        let mss = largest_segments(mtu, own);
+
+        let mut plan = Plan {
+            vips: Vec::new(),
+            servers: Vec::new(),
+            placed: BTreeSet::new(),
+            place_of_server: BTreeMap::new(),
+            slot_of_server: BTreeMap::new(),
+            place_of_vip: BTreeMap::new(),
+            addresses: Vec::new(),
+            mss,
+        };
+        for (place, vip) in config
+            .vips
+            .iter()
+            .enumerate()
+            .filter(|(_, vip)| vip.handoff)
+        {
+            let slot = slot(&mut slots.vips, &vip.name, MOST_VIPS, "VIPs")?;
+            plan.place_of_vip.insert(slot, place);
+            for at in &vip.addresses {
+                let mss = mss[usize::from(at.is_ipv6())];
+                plan.vips.push(Vip {
+                    index: slot,
+                    at: *at,
+                    mss,
+                    offers: abi::offer::ALL,
+                });
+                let interface = if config.proxy.announce {
+                    interface.clone()
+                } else {
+                    "lo".into()
+                };
+                plan.placed.insert(Placed {
+                    address: at.ip(),
+                    interface,
+                });
+            }
+        }
+        let families: BTreeSet<bool> = plan.vips.iter().map(|vip| vip.at.is_ipv6()).collect();
+        for (place, server) in config.servers.iter().enumerate() {
+            let Some(address) = server.address else {
+                continue;
+            };
+            let slot = slot(&mut slots.servers, &address, MOST_SERVERS, "servers")?;
+            let place = ServerId(place as u16);
+            plan.place_of_server.insert(ServerId(slot), place);
+            plan.slot_of_server.insert(place, ServerId(slot));
+            // A neighbour is reached by its link-layer address, which is looked up in the packet's own family.
+            let near = subnets
+                .neighbour(address)
+                .filter(|_| families.iter().all(|ipv6| *ipv6 == address.is_ipv6()));
+            let via = if near.is_some() {
+                Via::Neighbour
+            } else {
+                Via::Udp
+            };
+            plan.servers.push((
+                slot,
+                Server {
+                    address,
+                    source: own,
+                    ifindex: near.unwrap_or(ifindex),
+                    via,
+                },
+            ));
+        }
+        plan.addresses = slots.servers.clone();
+        Ok(plan)
+    }
+}
+
+/// The place of `wanted`, a new one if it has none.
+fn slot<T: PartialEq + Clone>(
+    taken: &mut Vec<T>,
+    wanted: &T,
+    most: usize,
+    what: &str,
+) -> Result<u16> {
+    if let Some(at) = taken.iter().position(|t| t == wanted) {
+        return Ok(at as u16);
+    }
+    if taken.len() == most {
+        bail!(
+            "more than {most} different {what} since this program was started; restart it to forget those that were removed"
+        );
+    }
+    taken.push(wanted.clone());
+    Ok((taken.len() - 1) as u16)
+}
+
+/// What the SYN-ACK may promise so that a full segment with a bind header still fits a packet (H6), by the client's family.
+fn largest_segments(mtu: usize, node: IpAddr) -> [u16; 2] {
+    let outer = if node.is_ipv4() {
+        IPV4_HEADER
+    } else {
+        IPV6_HEADER
+    } + UDP_HEADER
+        + BIND_LEN;
+    [IPV4_HEADER, IPV6_HEADER].map(|inner| {
+        mtu.saturating_sub(outer + inner + TCP_HEADER)
+            .clamp(LEAST_MSS, 65_000) as u16
+    })
+}
+
+/// Where messages to the server in a slot go.
+pub(super) fn node_of(addresses: &[IpAddr], slot: ServerId, port: u16) -> Option<SocketAddr> {
+    addresses
+        .get(usize::from(slot.0))
+        .map(|address| SocketAddr::new(*address, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_keeps_its_meaning() {
+        let mut taken = Vec::new();
+        let mut slot_of = |name: &str| slot(&mut taken, &name.to_owned(), 2, "VIPs");
+        assert_eq!(
+            (
+                slot_of("a").unwrap(),
+                slot_of("b").unwrap(),
+                slot_of("a").unwrap()
+            ),
+            (0, 1, 0)
+        );
+        assert!(
+            slot_of("c")
+                .unwrap_err()
+                .to_string()
+                .contains("more than 2")
+        );
+    }
+
+    #[test]
+    fn a_full_segment_and_its_header_fit_the_mtu() {
+        let [v4, v6] = largest_segments(1500, IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(usize::from(v4) + 20 + 20 + 48 + 8 + 20, 1500);
+        assert_eq!(usize::from(v6) + 20 + 40 + 48 + 8 + 20, 1500);
+        let [_, v6] = largest_segments(1500, IpAddr::from([0u16; 8]));
+        assert_eq!(usize::from(v6) + 20 + 40 + 48 + 8 + 40, 1500);
+    }
+}
