@@ -45,7 +45,7 @@ pub async fn serve<D: Dispatch>(
     dispatch: Arc<D>,
     limits: watch::Receiver<Limits>,
     stats: Arc<Stats>,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()> + Send,
 ) {
     let upstreams = Arc::new(Upstreams::default());
     let (closing, _) = watch::channel(());
@@ -81,10 +81,8 @@ pub async fn serve<D: Dispatch>(
     drop(listener);
     closing.send_replace(());
     let all = async { while clients.join_next().await.is_some() {} };
-    if timeout(limits.borrow().shutdown_timeout, all)
-        .await
-        .is_err()
-    {
+    let patience = limits.borrow().shutdown_timeout;
+    if timeout(patience, all).await.is_err() {
         clients.shutdown().await;
     }
 }
