@@ -8,6 +8,7 @@ use baton_lab::LabCommand;
 use clap::{Parser, Subcommand};
 
 use crate::commands;
+use crate::config::Report;
 
 /// One address, many web servers: each request goes to the right server, and its answer straight to the client.
 #[derive(Debug, Parser)]
@@ -103,7 +104,10 @@ pub fn main() -> ExitCode {
         Command::Status { json, admin } => commands::status(admin, json).map(done),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("baton: {error:#}");
+        match error.downcast_ref::<Report>() {
+            Some(report) => eprintln!("{report}"),
+            None => eprintln!("baton: {error:#}"),
+        }
         ExitCode::FAILURE
     })
 }

@@ -1,5 +1,7 @@
 //! Structured logs on standard error, as text or JSON.
 
+use std::io::{IsTerminal, stderr};
+
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -15,7 +17,9 @@ pub struct Logging(reload::Handle<Targets, Registry>);
 /// Begins to log. Call it once.
 pub fn init(level: Level, format: LogFormat) -> Logging {
     let (filter, handle) = reload::Layer::new(targets(level));
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = fmt::layer()
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal());
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),

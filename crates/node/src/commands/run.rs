@@ -78,7 +78,7 @@ async fn node(file: &Path, config: Config, logging: &Logging) -> anyhow::Result<
     };
     stopper.stop();
     let stopped = tokio::select! {
-        stopped = timeout(STOPPING, drain(&mut tasks)) => stopped.context("not all roles stopped in time").flatten(),
+        stopped = timeout(STOPPING, drain(&mut tasks)) => stopped.context("not all roles stopped in time").and_then(|outcome| outcome),
         _ = ends.next() => Err(anyhow!("stopped before all roles had ended, by a second signal")),
     };
     outcome.and(stopped)
