@@ -32,7 +32,7 @@ test-user: setup
 
 test-root: setup privilege
 	$(call heading,tests of the kernel side: as root)
-	$(RUN_AS_ROOT) $(CARGO) test -p baton-kernel -p baton -- --ignored
+	$(RUN_AS_ROOT) $(CARGO) test -p baton-kernel -p baton --features baton-kernel/root-tests,baton/root-tests --test 'root_*'
 
 test-lab: build privilege
 	$(call heading,whole clusters in network namespaces: handoff)
@@ -46,7 +46,7 @@ bench: privilege build ## direct, handoff, relay, HAProxy and nginx side by side
 lint: setup ## format, clippy, licences
 	$(call heading,lint)
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	@if $(CARGO) deny --version > /dev/null 2>&1; then \
 		$(CARGO) deny --offline check licenses bans sources; \
 	else \
