@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use baton_packet::RequestHead;
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue};
+use http::header::{CONNECTION, HOST, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::Full;
@@ -54,7 +54,10 @@ impl<D: Dispatch> Forwarder<D> {
         request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Failure> {
         let (head, in_progress) = self.exchange.accept().ok_or(Failure::Unchecked)?;
-        let answer = match self.forward(&head, request).await {
+        let (parts, body) = request.into_parts();
+        let body = Upload::new(body, head.expects_continue);
+        let progress = body.progress();
+        let mut answer = match self.forward(&head, parts, body).await {
             Ok((answer, upstream, client)) => self.pass_on(answer, upstream, client, in_progress),
             Err(failure) => {
                 trace!(client = %self.client, %failure, "answering for the server");
@@ -64,6 +67,13 @@ impl<D: Dispatch> Forwarder<D> {
                     .map(|text| AnswerBody::own(text, Some(in_progress)))
             }
         };
+        let may_go_on = progress.is_none_or(|progress| progress.is_ended());
+        if !may_go_on && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody may want the rest; the client should not expect that its next request is read behind it.
+            answer
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         self.stats.answered(answer.status());
         Ok(answer)
     }
@@ -73,7 +83,8 @@ impl<D: Dispatch> Forwarder<D> {
     async fn forward(
         &self,
         head: &RequestHead,
-        mut request: Request<Incoming>,
+        mut parts: Parts,
+        body: Upload,
     ) -> Result<(Response<Incoming>, Box<Upstream>, Option<OnUpgrade>), Failure> {
         let server = match self.dispatch.choose(self.vip, self.client, head) {
             Choice::Server { name, address } => Server { name, address },
@@ -81,28 +92,25 @@ impl<D: Dispatch> Forwarder<D> {
             Choice::NoServer => return Err(Failure::NoServer),
         };
         trace!(client = %self.client, server = %server.name, path = head.path, "forwarding");
-        let client = hyper::upgrade::on(&mut request);
-        let (mut parts, body) = request.into_parts();
+        let client = parts.extensions.remove::<OnUpgrade>();
         let offered = headers::remove_hop_by_hop(&mut parts.headers)
             .filter(|offered| !headers::is_http2(offered));
         self.readdress(&mut parts);
         if let Some(offered) = &offered {
             headers::set_upgrade(&mut parts.headers, offered.clone());
         }
-        let (mut answer, upstream) = self
-            .send(&server, parts, Upload::new(body, head.expects_continue))
-            .await?;
+        let (mut answer, upstream) = self.send(&server, parts, body).await?;
 
         let confirmed = headers::remove_hop_by_hop(answer.headers_mut());
         *answer.version_mut() = Version::HTTP_11;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok((answer, upstream, None));
         }
-        match confirmed.filter(|_| offered.is_some()) {
+        match confirmed.filter(|_| offered.is_some() && client.is_some()) {
             Some(confirmed) => headers::set_upgrade(answer.headers_mut(), confirmed),
             None => return Err(self.failed(&server, UpstreamError::Malformed)),
         }
-        Ok((answer, upstream, Some(client)))
+        Ok((answer, upstream, client))
     }
 
     /// Makes a request that came to the VIP one to a server.

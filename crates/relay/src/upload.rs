@@ -34,6 +34,8 @@ pub(crate) struct Progress {
     steps: AtomicU64,
     /// The client has to send the next piece; otherwise it is the server's turn.
     on_client: AtomicBool,
+    /// All of it was taken for sending.
+    ended: AtomicBool,
     /// The server has said `100 Continue`.
     wanted: AtomicBool,
     waiting: AtomicWaker,
@@ -85,15 +87,21 @@ impl Progress {
         (!self.on_client.load(Ordering::Relaxed)).then(|| self.steps.load(Ordering::Relaxed))
     }
 
+    /// Whether the client has sent all of it.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     /// The server wants the body.
     pub(crate) fn want(&self) {
         self.wanted.store(true, Ordering::Release);
         self.waiting.wake();
     }
 
-    fn record(&self, is_client_late: bool) {
-        self.on_client.store(is_client_late, Ordering::Relaxed);
-        if !is_client_late {
+    fn record(&self, is_pending: bool, is_ended: bool) {
+        self.on_client.store(is_pending, Ordering::Relaxed);
+        self.ended.store(is_ended, Ordering::Relaxed);
+        if !is_pending {
             self.steps.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -111,12 +119,13 @@ impl Body for Upload {
             return Poll::Ready(None);
         };
         ready!(sending.poll_wanted(cx));
-        let polled = Pin::new(&mut sending.incoming).poll_frame(cx);
-        sending.progress.record(polled.is_pending());
-        match ready!(polled) {
-            Some(Ok(frame)) if frame.is_trailers() => Poll::Ready(None),
-            other => Poll::Ready(other),
-        }
+        let polled = match Pin::new(&mut sending.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
+            other => other,
+        };
+        let is_ended = matches!(polled, Poll::Ready(None)) || sending.incoming.is_end_stream();
+        sending.progress.record(polled.is_pending(), is_ended);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -336,7 +336,7 @@ async fn a_kept_connection_that_the_server_closed_costs_no_request() {
 }
 
 const PIECE: usize = 1 << 16;
-const PIECES: usize = 1024;
+const PIECES: usize = 256;
 
 fn piece(at: usize) -> Vec<u8> {
     (0..PIECE)
@@ -374,7 +374,7 @@ async fn hash_of_pieces(peer: &mut Peer) -> [u8; 32] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_four_megabytes_pass_each_way() {
+async fn sixteen_megabytes_pass_each_way() {
     let origin = Origin::start().await;
     let relay = Relay::to(&[&origin]).await;
     let length = PIECE * PIECES;
