@@ -36,8 +36,10 @@ static __always_inline __u8 decide(struct served_flow *flow, const struct wire_r
 		flow->boundary = boundary;
 	}
 	flow->state = SERVED_FENCED;
-	if (flow->boundary == boundary && socket->rcv_nxt == boundary && socket->snd_una == socket->write_seq &&
-	    socket->snd_nxt == socket->write_seq && complete(flow, socket->write_seq)) {
+	/* The newest acknowledgement may be in the very request that waits at the proxy. */
+	int acknowledged = socket->snd_una == socket->write_seq || bpf_ntohl(m->ack) == socket->write_seq;
+	if (flow->boundary == boundary && socket->rcv_nxt == boundary && acknowledged && socket->snd_nxt == socket->write_seq &&
+	    complete(flow, socket->write_seq)) {
 		flow->released_at = socket->write_seq;
 		return RELEASE_RELEASED;
 	}

@@ -362,6 +362,7 @@ fn release() -> Release {
         boundary: Seq(1018),
         requests: 1,
         bodiless: 0,
+        ack: Seq(500),
         force: false,
     }
 }

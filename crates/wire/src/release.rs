@@ -42,6 +42,8 @@ pub struct Release {
     pub requests: u32,
     /// Which of them are HEAD, as in [`Bind`](crate::Bind).
     pub bodiless: u32,
+    /// The client's newest acknowledgement: the request that waits here carries it, so the server has not seen it.
+    pub ack: Seq,
     /// Remove the socket whatever it is doing: the client has begun a new connection.
     pub force: bool,
 }
@@ -85,7 +87,7 @@ impl Release {
     /// The datagram.
     pub fn encode(&self, key: &Key) -> [u8; RELEASE_LEN] {
         let flags = if self.force { FORCE } else { 0 };
-        encode(Kind::Release, key, &self.state(), 0, flags, Seq(0))
+        encode(Kind::Release, key, &self.state(), 0, flags, self.ack)
     }
 
     /// Reads a datagram.
@@ -93,7 +95,7 @@ impl Release {
     /// # Errors
     /// [`WireError`]: not a release, or none of the keys made it.
     pub fn decode(message: &[u8], keys: &Keys) -> Result<Release, WireError> {
-        let (state, _, flags, _) = decode(Kind::Release, message, keys)?;
+        let (state, _, flags, ack) = decode(Kind::Release, message, keys)?;
         let State {
             key,
             epoch,
@@ -109,6 +111,7 @@ impl Release {
             boundary,
             requests,
             bodiless,
+            ack,
             force: flags & FORCE != 0,
         })
     }

@@ -56,6 +56,7 @@ fn release() -> Release {
         boundary: Seq(0x1122_3399),
         requests: 3,
         bodiless: 0b101,
+        ack: Seq(0),
         force: true,
     }
 }
@@ -294,7 +295,7 @@ proptest! {
     }
 
     #[test]
-    fn releases_go_round(words: [u32; 5], force: bool, outcome in outcome()) {
+    fn releases_go_round(words: [u32; 6], force: bool, outcome in outcome()) {
         let release = Release {
             key: flow(),
             epoch: words[0],
@@ -302,6 +303,7 @@ proptest! {
             boundary: Seq(words[2]),
             requests: words[3],
             bodiless: words[4],
+            ack: Seq(words[5]),
             force,
         };
         prop_assert_eq!(Message::decode(&release.encode(&key()), &keys()), Ok(Message::Release(release)));
