@@ -49,6 +49,11 @@ impl Assembler {
         fits
     }
 
+    /// Keeps only the contiguous bytes.
+    pub(crate) fn forget_pieces(&mut self) {
+        self.pieces.clear();
+    }
+
     /// Removes everything before `length`, which becomes the new beginning. The contiguous bytes come first.
     pub(crate) fn take(&mut self, length: usize) -> Vec<(usize, Bytes)> {
         let mut taken = Vec::new();

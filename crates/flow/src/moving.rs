@@ -19,6 +19,8 @@ pub(crate) struct Move {
     heard: Duration,
     ask_at: Duration,
     pause: Duration,
+    /// Since when the server says that it does not know the flow.
+    unknown_since: Option<Duration>,
 }
 
 impl Move {
@@ -29,6 +31,7 @@ impl Move {
             heard: now,
             ask_at: now,
             pause: FIRST_PAUSE,
+            unknown_since: None,
         }
     }
 
@@ -44,8 +47,18 @@ impl Move {
             heard: now,
             ask_at: now + BUSY_PAUSE,
             pause: FIRST_PAUSE,
+            unknown_since: None,
             ..*self
         };
+    }
+
+    /// The server does not know the flow. `true` if it has said so long enough: a first such answer may have been given
+    /// before the bind arrived, and have been late itself.
+    pub(crate) fn unknown(&mut self, now: Duration) -> bool {
+        let since = self.unknown_since.unwrap_or(now);
+        self.busy(now);
+        self.unknown_since = Some(since);
+        now >= since + BUSY_PAUSE
     }
 
     /// The server says that it is ready.

@@ -7,6 +7,10 @@ use crate::pending::Pending;
 use crate::transition::Transition;
 use crate::{Action, Counter, Decide, Entry, Event, Limits, Now, Table};
 
+/// A flow may take this part of what is still free, so that those who hold much never fill all of it: a new request
+/// finds room (dynamic thresholds: Choudhury and Hahne, 1998).
+const SHARE: usize = 64;
+
 /// Decides for the flows that this node owns. Holds only those in transition; see the crate's page.
 #[derive(Debug)]
 pub struct Owner {
@@ -126,17 +130,17 @@ impl Owner {
             pending = None;
             out.push(Action::Count(Counter::Forgotten));
         }
-        let room = self.limits.max_held_bytes.saturating_sub(self.held);
+        let free = self.limits.max_held_bytes.saturating_sub(self.held);
         let mut transition = Transition {
             key,
             now,
             limits: &self.limits,
-            room,
+            room: free / SHARE,
             decide,
             out,
         };
         let pending = change(&mut transition, entry, pending);
-        if let Some(pending) = pending.filter(|held| held.is_needed() && held.cost() <= room) {
+        if let Some(pending) = pending.filter(|held| held.is_needed() && held.cost() <= free) {
             self.held += pending.cost();
             let deadline = pending.deadline(&self.limits);
             self.deadlines.insert((deadline, key));

@@ -15,10 +15,11 @@ pub(crate) const MAX_HELD: usize = 128 * 1024;
 /// What a pending flow costs besides its bytes.
 const OVERHEAD: usize = 256;
 
-/// A request is held, or a head without its first bytes, for at most so long; then the client's TCP sends it again.
-pub(crate) const HOLD: Duration = Duration::from_secs(60);
+/// A request is held for at most so long; then the client's TCP sends it again.
+const HOLD: Duration = Duration::from_secs(60);
 
-/// A head with a hole waits for the client's retransmission before it is taken for a slow one.
+/// A hole waits so long for the client's retransmission: then a head is taken for a slow one, and bytes that have only
+/// a hole before them are forgotten.
 const HOLE_WAIT: Duration = Duration::from_secs(1);
 
 /// A flow in transition: what is held from the place on where its next request begins.
@@ -76,7 +77,7 @@ impl Pending {
         !self.bytes.is_empty() || !self.excluded.is_empty()
     }
 
-    /// Takes a segment's bytes from `start` on. `room`: what all flows together may still hold.
+    /// Takes a segment's bytes from `start` on. `room`: what this flow may cost.
     pub(crate) fn take_in(
         &mut self,
         segment: &Segment,
@@ -90,9 +91,13 @@ impl Pending {
             (before.unsigned_abs() as usize, 0)
         };
         let payload = segment.payload.get(skipped..).unwrap_or_default();
-        let fits = self.bytes.held() + payload.len() + OVERHEAD <= room
-            && offset + payload.len() <= MAX_HELD;
-        if !fits || !self.bytes.insert(offset, payload) {
+        let fits = |bytes: &Assembler| bytes.held() + payload.len() + OVERHEAD <= room;
+        if !fits(&self.bytes) && offset <= self.bytes.contiguous().len() {
+            // What fills the hole matters more than what is behind it.
+            self.bytes.forget_pieces();
+        }
+        let is_near = offset + payload.len() <= MAX_HELD;
+        if !is_near || !fits(&self.bytes) || !self.bytes.insert(offset, payload) {
             return Err(OverLimit);
         }
         if segment.flags.contains(Flags::FIN) {
@@ -152,16 +157,22 @@ impl Pending {
     /// When time alone changes something.
     pub(crate) fn deadline(&self, limits: &Limits) -> Duration {
         match (&self.moving, self.head_since) {
-            (Some(moving), _) => moving.deadline(limits).min(self.since + HOLD),
+            (Some(moving), _) => moving.deadline(limits).min(self.end()),
             (None, Some(since)) if self.bytes.has_hole() => since + limits.head_wait.max(HOLE_WAIT),
             (None, Some(since)) => since + limits.head_wait,
-            (None, None) => self.since + HOLD,
+            (None, None) => self.end(),
         }
     }
 
-    /// Whether it has been held as long as anything is.
+    /// Whether it has been held as long as it may be.
     pub(crate) fn is_overdue(&self, now: Duration) -> bool {
-        now >= self.since + HOLD
+        now >= self.end()
+    }
+
+    fn end(&self) -> Duration {
+        let only_behind_a_hole =
+            self.moving.is_none() && self.head_since.is_none() && self.bytes.has_hole();
+        self.since + if only_behind_a_hole { HOLE_WAIT } else { HOLD }
     }
 
     /// What it counts against [`Limits::max_held_bytes`].

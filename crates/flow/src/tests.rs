@@ -1,1 +1,343 @@
+//! What the tests share: one flow, a table, servers chosen by the path's first digit.
 
+mod model;
+mod pairs;
+mod rules;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use baton_packet::{Flags, FlowKey, RequestHead, Segment, Seq, Timestamps};
+use baton_policy::ServerId;
+use baton_wire::{Notice, Outcome, ReleaseAnswer, What};
+use bytes::Bytes;
+
+use crate::{
+    Action, ClientOptions, Counter, Decide, Entry, Event, Limits, Now, Owner, Table, Target,
+};
+
+/// The client's first byte and what it acknowledges first; both wrap soon.
+const FIRST: Seq = Seq(0xffff_ffe0);
+const ACK: Seq = Seq(0xffff_fff0);
+const VIP: u16 = 7;
+const PROMISED_WSCALE: u8 = 10;
+
+fn key() -> FlowKey {
+    FlowKey::new(
+        "192.0.2.1:40000".parse().unwrap(),
+        "198.51.100.7:80".parse().unwrap(),
+    )
+}
+
+fn limits() -> Limits {
+    Limits {
+        head_wait: Duration::from_millis(20),
+        release_timeout: Duration::from_secs(3),
+        max_head_bytes: 4096,
+        max_held_bytes: 64 << 20,
+        promised_wscale: PROMISED_WSCALE,
+    }
+}
+
+fn options() -> ClientOptions {
+    ClientOptions {
+        mss: 1460,
+        wscale: Some(7),
+        sack: true,
+        timestamps: true,
+    }
+}
+
+/// `/3...` goes to server 3, or 13, 23 ... if that one is excluded or another of them is present; `/any` stays, and begins
+/// at server 1 (11, 21 ...); all else goes to the relay.
+#[derive(Debug, Default)]
+struct ByPath {
+    asked: usize,
+}
+
+impl Decide for ByPath {
+    fn decide(
+        &mut self,
+        vip: u16,
+        head: &RequestHead,
+        client: IpAddr,
+        present: Option<ServerId>,
+        excluded: &[ServerId],
+    ) -> Target {
+        self.asked += 1;
+        assert_eq!((vip, client), (VIP, key().client().ip()));
+        if head.path == "/any"
+            && let Some(present) = present
+        {
+            return Target::Server(present);
+        }
+        let Some(pool) = pool(&head.path) else {
+            return Target::Relay;
+        };
+        let stays = |server: &ServerId| server.0 % 10 == pool && !excluded.contains(server);
+        let other = || {
+            (0..)
+                .map(|i| ServerId(10 * i + pool))
+                .find(|server| !excluded.contains(server))
+        };
+        Target::Server(present.filter(stays).or_else(other).unwrap())
+    }
+}
+
+fn pool(path: &str) -> Option<u16> {
+    if path == "/any" {
+        return Some(1);
+    }
+    path.chars()
+        .nth(1)
+        .and_then(|digit| digit.to_digit(10))
+        .map(|digit| digit as u16)
+}
+
+#[derive(Debug, Default)]
+struct Entries(HashMap<FlowKey, Entry>);
+
+impl Table for Entries {
+    fn entry(&self, key: &FlowKey) -> Option<Entry> {
+        self.0.get(key).copied()
+    }
+}
+
+/// An owner with its table and clock.
+struct Bench {
+    owner: Owner,
+    entries: Entries,
+    decide: ByPath,
+    now: Now,
+}
+
+impl Bench {
+    fn new(limits: Limits) -> Bench {
+        Bench {
+            owner: Owner::new(limits),
+            entries: Entries::default(),
+            decide: ByPath::default(),
+            now: Now {
+                mono: Duration::from_secs(1000),
+                clock_ms: 0x8000_0000,
+            },
+        }
+    }
+
+    /// Handles the event, carries out what concerns the table, and returns all actions.
+    fn handle(&mut self, event: Event) -> Vec<Action> {
+        let mut out = Vec::new();
+        self.owner
+            .handle(self.now, event, &self.entries, &mut self.decide, &mut out);
+        self.settle(out)
+    }
+
+    /// Lets time pass, with a tick at every deadline on the way.
+    fn pass(&mut self, time: Duration) -> Vec<Action> {
+        let end = self.now.mono + time;
+        let mut all = Vec::new();
+        loop {
+            let next = self.owner.next_deadline().filter(|at| *at <= end);
+            let step = next.unwrap_or(end).saturating_sub(self.now.mono);
+            self.now.mono += step;
+            self.now.clock_ms = self.now.clock_ms.wrapping_add(step.as_millis() as u32);
+            let mut out = Vec::new();
+            self.owner
+                .tick(self.now, &self.entries, &mut self.decide, &mut out);
+            all.extend(self.settle(out));
+            if next.is_none() {
+                return all;
+            }
+        }
+    }
+
+    fn settle(&mut self, actions: Vec<Action>) -> Vec<Action> {
+        for action in &actions {
+            match action {
+                Action::Put(key, entry) => drop(self.entries.0.insert(*key, *entry)),
+                Action::Remove(key) => drop(self.entries.0.remove(key)),
+                _ => {}
+            }
+        }
+        actions
+    }
+
+    fn entry(&self) -> Entry {
+        self.entries.0[&key()]
+    }
+
+    fn entry_mut(&mut self) -> &mut Entry {
+        self.entries.0.get_mut(&key()).unwrap()
+    }
+
+    /// What the kernel does when the client acknowledges the answer to what the header was with.
+    fn confirm(&mut self) {
+        let entry = self.entry_mut();
+        entry.newest_ack = entry.header_ack + 100;
+        entry.confirmed = true;
+    }
+
+    /// The kernel has made an entry for the first segment.
+    fn expect(&mut self) {
+        let entry = Entry {
+            bound: None,
+            pinned: false,
+            confirmed: false,
+            reused: false,
+            closing: false,
+            epoch: 0,
+            boundary: Seq(0),
+            bind_seq: FIRST,
+            bind_ack: ACK,
+            unconfirmed: Seq(0),
+            header_end: Seq(0),
+            header_ack: Seq(0),
+            requests: 0,
+            bodiless: 0,
+            newest_ack: ACK,
+            newest_tsval: 0,
+            min_rtt_ms: None,
+            window: 500,
+            options: options(),
+            vip: VIP,
+            seen: self.now.mono,
+        };
+        self.entries.0.insert(key(), entry);
+    }
+
+    /// A segment at this place of the stream.
+    fn segment(&self, seq: Seq, payload: &[u8]) -> Segment {
+        Segment {
+            seq,
+            ack: self
+                .entries
+                .0
+                .get(&key())
+                .map_or(ACK, |entry| entry.newest_ack),
+            flags: Flags::ACK | Flags::PSH,
+            window: 500,
+            timestamps: Some(Timestamps {
+                value: 77,
+                echo: self.now.clock_ms.wrapping_sub(5),
+            }),
+            traffic_class: 0,
+            hop_limit: 60,
+            payload: Bytes::copy_from_slice(payload),
+        }
+    }
+
+    fn send(&mut self, seq: Seq, payload: &[u8]) -> Vec<Action> {
+        let segment = self.segment(seq, payload);
+        self.handle(later(segment))
+    }
+
+    fn answer(&self, outcome: Outcome) -> Event {
+        let entry = self.entry();
+        Event::Answer(ReleaseAnswer {
+            key: key(),
+            epoch: entry.epoch,
+            seq: entry.bind_seq,
+            boundary: entry.boundary,
+            requests: entry.requests,
+            bodiless: entry.bodiless,
+            outcome,
+        })
+    }
+
+    fn notice(&self, what: What) -> Event {
+        let entry = self.entry();
+        Event::Notice(Notice {
+            what,
+            key: key(),
+            epoch: entry.epoch,
+            seq: entry.bind_seq,
+            ack: entry.bind_ack,
+        })
+    }
+}
+
+/// The kernel punts a first segment.
+fn fresh(segment: Segment) -> Event {
+    Event::Segment {
+        key: key(),
+        vip: VIP,
+        segment,
+        fresh: Some(options()),
+    }
+}
+
+/// The kernel punts another segment.
+fn later(segment: Segment) -> Event {
+    Event::Segment {
+        key: key(),
+        vip: VIP,
+        segment,
+        fresh: None,
+    }
+}
+
+fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes()
+}
+
+fn post(path: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// Actions in short; places in the stream count from the client's first byte.
+fn brief(actions: &[Action]) -> String {
+    let name = |to: &Target| match to {
+        Target::Server(server) => server.0.to_string(),
+        Target::Relay => "relay".into(),
+    };
+    let range =
+        |segment: &Segment| format!("{}..{}", segment.seq - FIRST, segment.payload_end() - FIRST);
+    let all = actions
+        .iter()
+        .filter(|action| **action != Action::Count(Counter::ReleaseAsked))
+        .map(|action| match action {
+            Action::Put(_, entry) => match &entry.bound {
+                None => format!("put undecided@{}", entry.bind_seq - FIRST),
+                Some(to) if entry.pinned => format!("put {} pinned", name(to)),
+                Some(to) => format!(
+                    "put {}<{} #{}",
+                    name(to),
+                    entry.boundary - FIRST,
+                    entry.requests
+                ),
+            },
+            Action::Remove(_) => "remove".into(),
+            Action::Bind { to, segment, .. } => format!("bind {} {}", name(to), range(segment)),
+            Action::Forward { to, segment, .. } => {
+                format!("forward {} {}", name(to), range(segment))
+            }
+            Action::Release { to, request } if request.force => format!("force {}", to.0),
+            Action::Release { to, .. } => format!("ask {}", to.0),
+            Action::Reset { seq, ack, .. } => format!("reset {}/{}", *seq - ACK, *ack - FIRST),
+            Action::Count(counter) => format!("+{}", counter.name()),
+        });
+    let mut once: Vec<(String, usize)> = Vec::new();
+    for action in all {
+        match once.last_mut().filter(|(last, _)| *last == action) {
+            Some((_, times)) => *times += 1,
+            None => once.push((action, 1)),
+        }
+    }
+    let with_times = |(action, times): &(String, usize)| match times {
+        1 => action.clone(),
+        times => format!("{action} x{times}"),
+    };
+    once.iter().map(with_times).collect::<Vec<_>>().join(", ")
+}
+
+fn counts(actions: &[Action], counter: Counter) -> usize {
+    actions
+        .iter()
+        .filter(|action| **action == Action::Count(counter))
+        .count()
+}

@@ -97,11 +97,11 @@ impl<D: Decide> Transition<'_, D> {
         if let Outcome::Released { ack } = answer.outcome {
             return self.released(entry, pending, ack);
         }
-        let mut pending = pending?;
-        let Some(moving) = &mut pending.moving else {
+        let Some(mut moving) = pending.as_ref().and_then(|pending| pending.moving) else {
             self.count(Counter::Stale);
-            return Some(pending);
+            return pending;
         };
+        let mut pending = pending?;
         match answer.outcome {
             Outcome::Closed => {
                 let batch = Batch {
@@ -113,14 +113,19 @@ impl<D: Decide> Transition<'_, D> {
                 let entry = self.send(entry, &mut pending, batch, Counter::Stay);
                 self.advance(entry, pending)
             }
-            Outcome::Unknown if entry.confirmed => {
+            Outcome::Unknown if entry.confirmed && moving.unknown(self.now.mono) => {
                 self.count(Counter::UnknownFlow);
                 self.reset(&entry)
             }
+            Outcome::Unknown if entry.confirmed => {
+                pending.moving = Some(moving);
+                Some(pending)
+            }
             // Unknown yet: the bind is still on its way, or lost, and then the client sends it again.
             Outcome::Busy | Outcome::Unknown | Outcome::Released { .. } => {
-                moving.busy(self.now.mono);
                 self.count(Counter::Busy);
+                moving.busy(self.now.mono);
+                pending.moving = Some(moving);
                 Some(pending)
             }
         }
@@ -451,6 +456,7 @@ impl<D: Decide> Transition<'_, D> {
             boundary: entry.boundary,
             requests: entry.requests,
             bodiless: entry.bodiless,
+            ack: entry.newest_ack,
             force,
         }
     }

@@ -1,0 +1,603 @@
+//! What the brief form of `pairs.txt` does not show: headers, clocks, limits, and stories of several steps.
+
+use baton_wire::{Bind, Scales};
+
+use super::*;
+
+fn expected() -> Bench {
+    let mut bench = Bench::new(limits());
+    bench.expect();
+    bench
+}
+
+fn binds(actions: &[Action]) -> Vec<(Bind, Segment)> {
+    let bind = |action: &Action| match action {
+        Action::Bind {
+            header, segment, ..
+        } => Some((*header, segment.clone())),
+        _ => None,
+    };
+    actions.iter().filter_map(bind).collect()
+}
+
+fn only_bind(actions: &[Action]) -> (Bind, Segment) {
+    let all = binds(actions);
+    assert_eq!(all.len(), 1, "{}", brief(actions));
+    all[0].clone()
+}
+
+fn round_trip(header: &Bind, segment: &Segment) -> u32 {
+    header.clock.wrapping_sub(segment.timestamps.unwrap().echo)
+}
+
+#[test]
+fn first_bind_says_all_that_the_packet_does_not() {
+    let mut bench = expected();
+    let request = post("/1", b"12345");
+    let sent = bench.segment(FIRST, &request[..request.len() - 2]);
+    let (header, segment) = only_bind(&bench.handle(later(sent.clone())));
+    assert_eq!(
+        header,
+        Bind {
+            timestamps: true,
+            sack: true,
+            scales: Some(Scales {
+                client: 7,
+                server: PROMISED_WSCALE
+            }),
+            pinned: false,
+            mss: 1460,
+            epoch: bench.now.clock_ms,
+            seq: FIRST,
+            ack: ACK,
+            boundary: FIRST + request.len() as u32,
+            requests: 1,
+            bodiless: 0,
+            clock: bench.now.clock_ms,
+        }
+    );
+    assert_eq!(
+        segment, sent,
+        "the packet as it came: its round trip of 5 ms is plausible"
+    );
+    let entry = bench.entry();
+    assert_eq!(
+        (entry.unconfirmed, entry.header_end),
+        (FIRST, FIRST + request.len() as u32 - 2)
+    );
+    assert_eq!((entry.header_ack, entry.confirmed), (ACK, false));
+    assert_eq!((entry.window, entry.newest_tsval), (500, 77));
+}
+
+#[test]
+fn offers_that_the_client_did_not_make() {
+    let mut bench = expected();
+    bench.entry_mut().options = ClientOptions {
+        mss: 536,
+        wscale: None,
+        sack: false,
+        timestamps: false,
+    };
+    let segment = Segment {
+        timestamps: None,
+        ..bench.segment(FIRST, &get("/1"))
+    };
+    let (header, segment) = only_bind(&bench.handle(later(segment)));
+    assert_eq!(
+        (header.timestamps, header.sack, header.scales, header.mss),
+        (false, false, None, 536)
+    );
+    assert_eq!(segment.timestamps, None);
+}
+
+#[test]
+fn think_time_is_not_told_as_round_trip() {
+    for (age, told) in [
+        (0, 1),
+        (1, 1),
+        (50, 50),
+        (333, 333),
+        (30_000, 333),
+        (u32::MAX, 1),
+    ] {
+        let mut bench = expected();
+        let segment = bench.segment(FIRST, &get("/1"));
+        let echo = bench.now.clock_ms.wrapping_sub(age);
+        let segment = Segment {
+            timestamps: Some(Timestamps { value: 77, echo }),
+            ..segment
+        };
+        let (header, segment) = only_bind(&bench.handle(later(segment)));
+        assert_eq!(round_trip(&header, &segment), told, "TSecr {age} ms old");
+        assert_eq!(segment.timestamps.unwrap().value, 77);
+    }
+}
+
+#[test]
+fn a_rebind_tells_the_newest_of_the_client_and_its_true_round_trip() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    let boundary = bench.entry().boundary;
+    bench.send(boundary, &get("/2"));
+    let old = bench.entry();
+    *bench.entry_mut() = Entry {
+        min_rtt_ms: Some(51),
+        window: 9,
+        newest_tsval: 99,
+        ..old
+    };
+    bench.pass(Duration::from_millis(10));
+    let (header, segment) =
+        only_bind(&bench.handle(bench.answer(Outcome::Released { ack: ACK + 1234 })));
+    assert_eq!(
+        (header.seq, header.ack, header.requests),
+        (boundary, ACK + 1234, 1)
+    );
+    assert_eq!(
+        header.epoch, bench.now.clock_ms,
+        "the clock at the bind, above the one before"
+    );
+    assert_eq!(
+        (segment.seq, segment.ack, segment.window),
+        (boundary, ACK + 1234, 9)
+    );
+    assert_eq!(segment.timestamps.unwrap().value, 99);
+    assert_eq!(round_trip(&header, &segment), 51);
+}
+
+#[test]
+fn a_stay_keeps_the_bind_and_the_timestamps() {
+    let mut bench = expected();
+    let (first, _) = only_bind(&bench.send(FIRST, &get("/1")));
+    bench.confirm();
+    bench.pass(Duration::from_secs(30));
+    let boundary = bench.entry().boundary;
+    let echo = bench.now.clock_ms.wrapping_sub(30_000);
+    let segment = Segment {
+        timestamps: Some(Timestamps { value: 78, echo }),
+        ..bench.segment(boundary, &get("/1x"))
+    };
+    let (header, sent) = only_bind(&bench.handle(later(segment.clone())));
+    let state = Bind {
+        requests: 2,
+        boundary: bench.entry().boundary,
+        clock: bench.now.clock_ms,
+        ..first
+    };
+    assert_eq!((header, sent), (state, segment));
+    assert_eq!(bench.entry().boundary, boundary + get("/1x").len() as u32);
+    assert!(
+        !bench.entry().confirmed,
+        "the server has not yet the new boundary"
+    );
+    assert_eq!(bench.entry().unconfirmed, boundary);
+}
+
+#[test]
+fn what_is_not_confirmed_stays_so_when_more_is_sent() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    let boundary = bench.entry().boundary;
+    bench.send(boundary, &get("/1"));
+    assert_eq!(bench.entry().unconfirmed, FIRST);
+    let again = bench.send(FIRST, &get("/1"));
+    assert_eq!(brief(&again), "+sent_again, bind 1 0..28");
+    assert_eq!(
+        binds(&again)[0].0.requests,
+        2,
+        "the header always tells the newest state"
+    );
+}
+
+#[test]
+fn heads_are_remembered() {
+    let mut bench = expected();
+    let head = |path: &str| format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
+    let (header, _) = only_bind(&bench.send(FIRST, &[head("/1"), get("/1"), head("/1")].concat()));
+    assert_eq!((header.requests, header.bodiless), (3, 0b101));
+    let (header, _) =
+        only_bind(&bench.send(bench.entry().boundary, &[get("/1"), head("/1")].concat()));
+    assert_eq!((header.requests, header.bodiless), (5, 0b10101));
+    bench.confirm();
+    bench.send(bench.entry().boundary, &head("/2"));
+    let (header, _) = only_bind(&bench.handle(bench.answer(Outcome::Released { ack: ACK + 9 })));
+    assert_eq!(
+        (header.requests, header.bodiless),
+        (1, 1),
+        "counted from the bind"
+    );
+}
+
+#[test]
+fn a_fin_reaches_the_server_with_the_last_byte() {
+    let mut bench = expected();
+    let both = [get("/1"), get("/2")].concat();
+    let segment = bench.segment(FIRST, &both);
+    let first = bench.handle(later(Segment {
+        flags: segment.flags | Flags::FIN,
+        ..segment
+    }));
+    assert!(!only_bind(&first).1.flags.contains(Flags::FIN));
+    let second = bench.handle(bench.answer(Outcome::Released { ack: ACK + 9 }));
+    assert!(only_bind(&second).1.flags.contains(Flags::FIN));
+}
+
+#[test]
+fn a_head_in_pieces_in_any_order() {
+    let mut bench = expected();
+    let request = post("/1", b"body");
+    assert_eq!(brief(&bench.send(FIRST + 20, &request[20..30])), "");
+    assert_eq!(brief(&bench.send(FIRST + 40, &request[40..])), "");
+    assert_eq!(brief(&bench.send(FIRST, &request[..25])), "");
+    let (_, segment) = only_bind(&bench.send(FIRST + 28, &request[28..42]));
+    assert_eq!(segment.payload, request);
+    assert_eq!((bench.owner.held_bytes(), bench.owner.pending()), (0, 0));
+}
+
+#[test]
+fn body_bytes_behind_a_hole_go_along() {
+    let mut bench = expected();
+    let request = post("/1", &[b'x'; 100]);
+    let end = request.len() as u32;
+    bench.send(
+        FIRST + end - 10,
+        &[&request[request.len() - 10..], b"GET /2"].concat(),
+    );
+    let actions = bench.send(FIRST, &request[..request.len() - 50]);
+    let found: Vec<_> = binds(&actions)
+        .iter()
+        .map(|(_, s)| (s.seq - FIRST, s.payload.len()))
+        .collect();
+    assert_eq!(found, [(0, request.len() - 50), (end as i32 - 10, 10)]);
+    assert_eq!(bench.entry().header_end, bench.entry().boundary);
+    assert_eq!(
+        bench.owner.held_bytes(),
+        256 + 6,
+        "the next request's beginning is kept"
+    );
+}
+
+#[test]
+fn only_bytes_at_the_boundary_are_parsed() {
+    let mut bench = expected();
+    let upload = post("/1", &get("/2"));
+    bench.send(FIRST, &upload[..upload.len() - get("/2").len()]);
+    bench.confirm();
+    let boundary = bench.entry().boundary;
+    let body = bench.send(boundary - get("/2").len() as u32, &get("/2"));
+    assert_eq!(
+        brief(&body),
+        format!(
+            "forward 1 {}..{}",
+            boundary - get("/2").len() as u32 - FIRST,
+            boundary - FIRST
+        )
+    );
+    let asked = bench.decide.asked;
+    bench.send(boundary + 1, &get("/2"));
+    assert_eq!(
+        bench.decide.asked, asked,
+        "a request behind a hole is no request yet"
+    );
+}
+
+#[test]
+fn a_body_without_known_end_pins_the_flow() {
+    let huge = format!(
+        "PUT /1 HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        1u64 << 30
+    );
+    let tunnel = "GET /1 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    for head in [
+        huge.as_str(),
+        tunnel,
+        "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+    ] {
+        let mut bench = expected();
+        let all = [head.as_bytes(), b"abc"].concat();
+        let actions = bench.send(FIRST, &all);
+        if head.starts_with("CONNECT") {
+            assert_eq!(
+                brief(&actions),
+                "+to_relay, put relay pinned, bind relay 0..38"
+            );
+            continue;
+        }
+        let (header, segment) = only_bind(&actions);
+        assert!(header.pinned && bench.entry().pinned);
+        assert_eq!(segment.payload, all, "what follows the head goes along");
+    }
+}
+
+#[test]
+fn a_long_body_is_followed() {
+    let mut bench = expected();
+    let head = format!(
+        "PUT /1 HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        (1u32 << 30) - 1000
+    );
+    bench.send(FIRST, head.as_bytes());
+    assert!(!bench.entry().pinned);
+    assert_eq!(
+        bench.entry().boundary,
+        FIRST + head.len() as u32 + (1 << 30) - 1000
+    );
+}
+
+#[test]
+fn a_long_head_goes_to_the_relay() {
+    let head = |padding: usize| {
+        format!(
+            "GET /1 HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+            "x".repeat(padding)
+        )
+        .into_bytes()
+    };
+    let most = limits().max_head_bytes - head(0).len();
+    for (padding, target) in [
+        (most, Target::Server(ServerId(1))),
+        (most + 1, Target::Relay),
+    ] {
+        let mut bench = expected();
+        bench.send(FIRST, &head(padding));
+        assert_eq!(bench.entry().bound, Some(target));
+    }
+    let mut bench = expected();
+    bench.send(FIRST, &head(most + 10)[..limits().max_head_bytes]);
+    assert_eq!(bench.entry().bound, None, "it may still end");
+    bench.send(FIRST + limits().max_head_bytes as u32, b"x");
+    assert_eq!(bench.entry().bound, Some(Target::Relay), "no end in sight");
+}
+
+#[test]
+fn a_lost_piece_of_a_head_has_time_to_come_again() {
+    let mut bench = expected();
+    bench.send(FIRST, b"GET /1 ");
+    bench.send(FIRST + 17, &get("/1")[17..]);
+    assert_eq!(brief(&bench.pass(Duration::from_millis(900))), "");
+    assert_eq!(
+        brief(&bench.send(FIRST + 7, &get("/1")[7..17])),
+        "+first_bind, put 1<28 #1, bind 1 0..28"
+    );
+}
+
+#[test]
+fn a_slow_head_waits_for_the_release() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    bench.send(bench.entry().boundary, b"GET /2 ");
+    assert_eq!(brief(&bench.pass(Duration::from_millis(19))), "");
+    assert_eq!(
+        brief(&bench.pass(Duration::from_millis(1))),
+        "+slow_head, ask 1"
+    );
+    bench.send(bench.entry().boundary + 7, b"HTTP");
+    let released = bench.handle(bench.answer(Outcome::Released { ack: ACK + 9 }));
+    assert_eq!(
+        brief(&released),
+        "+released, +to_relay, put relay pinned, bind relay 28..39"
+    );
+}
+
+#[test]
+fn releases_are_asked_again_until_answered() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    bench.send(bench.entry().boundary, &get("/2"));
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        let before = bench.now.mono;
+        let next = bench.owner.next_deadline().unwrap();
+        assert_eq!(brief(&bench.pass(next - before)), "ask 1");
+        pauses.push((next - before).as_millis());
+    }
+    assert_eq!(pauses, [20, 40, 80, 160, 160, 160]);
+    bench.handle(bench.answer(Outcome::Busy));
+    assert_eq!(
+        bench.owner.next_deadline(),
+        Some(bench.now.mono + Duration::from_millis(250))
+    );
+}
+
+#[test]
+fn a_server_that_stays_busy() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    bench.send(bench.entry().boundary, &get("/2"));
+    let mut last = Vec::new();
+    for _ in 0..241 {
+        bench.handle(bench.answer(Outcome::Busy));
+        last = bench.pass(Duration::from_millis(250));
+    }
+    assert_eq!(
+        (brief(&last), bench.owner.pending()),
+        (String::new(), 0),
+        "forgotten after a minute"
+    );
+    assert_eq!(
+        bench.entry().bound,
+        Some(Target::Server(ServerId(1))),
+        "its answer goes on"
+    );
+    // The last release was answered after all.
+    let released = bench.handle(bench.answer(Outcome::Released { ack: ACK + 9 }));
+    assert_eq!(brief(&released), "+released, put undecided@28");
+    assert_eq!(
+        brief(&bench.send(bench.entry().bind_seq, &get("/1"))),
+        "+first_bind, put 1<56 #1, bind 1 28..56"
+    );
+    assert_eq!(bench.entry().bind_ack, ACK + 9);
+}
+
+#[test]
+fn a_refused_request_is_decided_again_at_most_three_times() {
+    let mut bench = expected();
+    let mut tried = Vec::new();
+    let mut epochs = Vec::new();
+    for _ in 0..4 {
+        bench.send(FIRST, &get("/1"));
+        tried.push(bench.entry().bound.unwrap());
+        epochs.push(bench.entry().epoch);
+        bench.handle(bench.notice(What::Refused { reason: 2 }));
+    }
+    let server = |number| Target::Server(ServerId(number));
+    assert_eq!(tried, [server(1), server(11), server(21), Target::Relay]);
+    assert!(epochs.is_sorted_by(|a, b| a < b), "{epochs:?}");
+    assert!(
+        bench.entries.0.is_empty(),
+        "a relay that refuses is the end"
+    );
+}
+
+#[test]
+fn refusals_are_forgotten_once_a_server_has_taken_the_flow() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.handle(bench.notice(What::Refused { reason: 2 }));
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    bench.send(bench.entry().boundary, &get("/2"));
+    bench.handle(bench.answer(Outcome::Released { ack: ACK + 9 }));
+    bench.confirm();
+    bench.send(bench.entry().boundary, &get("/1"));
+    bench.handle(bench.answer(Outcome::Released { ack: ACK + 10 }));
+    assert_eq!(bench.entry().bound, Some(Target::Server(ServerId(1))));
+}
+
+#[test]
+fn port_reuse() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    let old = bench.entry();
+    let anew = Segment {
+        ack: Seq(5),
+        ..bench.segment(Seq(9), &get("/1"))
+    };
+    let actions = bench.handle(fresh(anew.clone()));
+    let Action::Release { request, .. } = &actions[1] else {
+        panic!("{}", brief(&actions))
+    };
+    assert_eq!(
+        (request.epoch, request.seq, request.force),
+        (old.epoch, old.bind_seq, true)
+    );
+    assert_eq!(
+        bench.entry().epoch,
+        old.epoch + 1,
+        "the clock stands still in this test"
+    );
+    assert_eq!(
+        (bench.entry().bind_seq, bench.entry().bind_ack),
+        (Seq(9), Seq(5))
+    );
+    let again = bench.handle(fresh(anew.clone()));
+    assert_eq!(
+        brief(&again).split(',').next(),
+        Some("+sent_again"),
+        "the same first segment again begins nothing"
+    );
+
+    bench.entry_mut().closing = true;
+    let third = Segment {
+        seq: Seq(1 << 20),
+        ..anew
+    };
+    assert!(
+        !brief(&bench.handle(fresh(third))).contains("force"),
+        "it has closed: nothing to remove"
+    );
+}
+
+#[test]
+fn held_bytes_are_bounded_and_a_small_request_finds_room() {
+    let limit = 400_000;
+    let mut bench = Bench::new(Limits {
+        max_held_bytes: limit,
+        ..limits()
+    });
+    let send = |bench: &mut Bench, port: u16, bytes: usize| {
+        bench.expect();
+        let entry = bench.entry();
+        let key = FlowKey::new(
+            ([192, 0, 2, 1], port).into(),
+            ([198, 51, 100, 7], 80).into(),
+        );
+        bench.entries.0.insert(key, entry);
+        let segment = bench.segment(FIRST, &[b"GET /1".as_slice(), &vec![b'x'; bytes]].concat());
+        let actions = bench.handle(Event::Segment {
+            key,
+            vip: VIP,
+            segment,
+            fresh: None,
+        });
+        assert!(bench.owner.held_bytes() <= limit);
+        counts(&actions, Counter::OverLimit)
+    };
+    let dropped: usize = (1..=1000).map(|port| send(&mut bench, port, 2000)).sum();
+    assert!(dropped > 500 && bench.owner.pending() > 50);
+    assert_eq!(bench.owner.pending() + dropped, 1000);
+    assert_eq!(
+        (2001..2100)
+            .map(|port| send(&mut bench, port, 100))
+            .sum::<usize>(),
+        0
+    );
+    bench.pass(Duration::from_millis(20));
+    assert_eq!((bench.owner.pending(), bench.owner.held_bytes()), (0, 0));
+}
+
+#[test]
+fn what_fills_a_hole_goes_before_what_is_behind_it() {
+    let mut bench = Bench::new(Limits {
+        max_held_bytes: 64 * 3000,
+        ..limits()
+    });
+    bench.expect();
+    bench.send(FIRST + 100, &[b'x'; 2700]);
+    assert_eq!(
+        brief(&bench.send(FIRST, &get("/1"))),
+        "+first_bind, put 1<28 #1, bind 1 0..28"
+    );
+}
+
+#[test]
+fn bytes_behind_a_hole_are_soon_forgotten() {
+    let mut bench = expected();
+    bench.send(FIRST + 10, b"abc");
+    assert_eq!(brief(&bench.pass(Duration::from_millis(999))), "");
+    assert_eq!(brief(&bench.pass(Duration::from_millis(1))), "+forgotten");
+}
+
+#[test]
+fn one_flow_cannot_hold_much() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    bench.send(bench.entry().boundary, &get("/2"));
+    let mut at = bench.entry().boundary + 28;
+    for _ in 0..300 {
+        bench.send(at, &[b'x'; 1000]);
+        at += 1000;
+    }
+    assert!(
+        bench.owner.held_bytes() <= 128 * 1024 + 256,
+        "{}",
+        bench.owner.held_bytes()
+    );
+    assert!(bench.owner.held_bytes() > 120 * 1024);
+}
+
+#[test]
+fn epochs_grow_also_when_the_clock_does_not() {
+    let mut entry = expected().entry();
+    assert_eq!(entry.next_epoch(0), 1, "0 says: never bound");
+    assert_eq!(entry.next_epoch(0xffff_fff0), 0xffff_fff0);
+    entry.epoch = 0xffff_fff0;
+    assert_eq!(entry.next_epoch(0xffff_ffe0), 0xffff_fff1);
+    assert_eq!(entry.next_epoch(5), 5, "the clock wraps");
+}
