@@ -30,8 +30,9 @@ test-user: setup
 	$(call heading,tests that need no privileges)
 	$(CARGO) test --workspace
 
-test-root: setup privilege
+test-root: build privilege
 	$(call heading,tests of the kernel side: as root)
+	$(SUDO) $(BATON) probe
 	$(RUN_AS_ROOT) $(CARGO) test -p baton-kernel -p baton --features baton-kernel/root-tests,baton/root-tests --test 'root_*'
 
 test-lab: build privilege

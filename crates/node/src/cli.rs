@@ -52,6 +52,9 @@ enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Say what this machine lacks for handoff, if anything.
+    #[command(after_help = "Example:\n  sudo baton probe")]
+    Probe,
     /// Relay HTTP to servers in turn: no configuration, no privileges.
     #[command(
         after_help = "Example:\n  baton relay --listen 127.0.0.1:8080 --to 127.0.0.1:9001,127.0.0.1:9002"
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
             json,
             offline,
         } => Ok(commands::check(&file, json, offline)),
+        Command::Probe => commands::probe().map(done),
         Command::Relay { listen, to } => commands::relay(&listen, &to).map(done),
         Command::Lab(command) => commands::lab(command),
         Command::Status { json, admin } => commands::status(admin, json).map(done),

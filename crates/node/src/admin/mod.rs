@@ -9,7 +9,7 @@ mod tests;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -17,18 +17,31 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 
 use crate::context::Context;
 pub use metrics::Sample;
 pub use registry::Registry;
 pub use status::Status;
 
+/// What an answer that is on its way gets to end when the node does.
+const ENDING: Duration = Duration::from_secs(1);
+
 /// Serves until the context says stop.
 pub async fn serve(listener: TcpListener, context: Context) -> io::Result<()> {
     let mut stop = context.stop.clone();
-    axum::serve(listener, router(context))
-        .with_graceful_shutdown(async move { stop.requested().await })
-        .await
+    let mut graceful = stop.clone();
+    let server = axum::serve(listener, router(context))
+        .with_graceful_shutdown(async move { graceful.requested().await });
+    // A client that says nothing does not hold the node up.
+    let enough = async {
+        stop.requested().await;
+        sleep(ENDING).await;
+    };
+    tokio::select! {
+        served = server.into_future() => served,
+        () = enough => Ok(()),
+    }
 }
 
 fn router(context: Context) -> Router {

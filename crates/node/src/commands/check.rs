@@ -1,5 +1,6 @@
 //! `baton check`: every error of a configuration.
 
+use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,17 +20,16 @@ pub(crate) fn check(file: &Path, json: bool, offline: bool) -> ExitCode {
         .as_ref()
         .err()
         .map_or(&[][..], |report| &report.errors);
-    if json {
-        println!(
-            "{}",
-            json!({ "file": file, "ok": outcome.is_ok(), "errors": errors })
-        );
-    } else {
-        match &outcome {
-            Ok(_) => println!("{}: ok", file.display()),
-            Err(report) => println!("{report}"),
+    let shown = match &outcome {
+        _ if json => {
+            json!({ "file": file.to_string_lossy(), "ok": outcome.is_ok(), "errors": errors })
+                .to_string()
         }
-    }
+        Ok(_) => format!("{}: ok", file.display()),
+        Err(report) => report.to_string(),
+    };
+    // Who closes the pipe early has read enough.
+    let _ = writeln!(stdout(), "{shown}");
     match outcome {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

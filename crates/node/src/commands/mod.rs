@@ -2,12 +2,14 @@
 
 mod check;
 mod lab;
+mod probe;
 mod relay;
 mod run;
 mod status;
 
 pub(crate) use check::check;
 pub(crate) use lab::lab;
+pub(crate) use probe::probe;
 pub(crate) use relay::relay;
 pub(crate) use run::run;
 pub(crate) use status::status;

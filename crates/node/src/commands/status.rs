@@ -1,6 +1,6 @@
 //! `baton status`: what a running node says of itself.
 
-use std::io::{Read, Write};
+use std::io::{Read, Write, stdout};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -17,11 +17,16 @@ pub(crate) fn status(admin: SocketAddr, json: bool) -> anyhow::Result<()> {
     })?;
     let status: Value = serde_json::from_str(&text)
         .with_context(|| format!("what answers at {admin} is not a baton node (--admin)"))?;
-    if json {
-        println!("{status}");
+    let shown = if json {
+        format!(
+            "{status}
+"
+        )
     } else {
-        print!("{}", table(&status));
-    }
+        table(&status)
+    };
+    // Who closes the pipe early has read enough.
+    let _ = stdout().write_all(shown.as_bytes());
     Ok(())
 }
 

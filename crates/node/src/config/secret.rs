@@ -1,7 +1,7 @@
 //! The cluster's keys, from a file that nobody else may read.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -44,11 +44,9 @@ fn open(path: &Path) -> Result<String, Unusable> {
     let unreadable = |error: std::io::Error| Unusable {
         what: format!("{shown} cannot be read: {error}"),
         help: match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                format!("copy the cluster's secret there, or {}", recipe(path))
-            }
-            _ => "make it readable for the user that runs baton, and for nobody else (mode 0600)"
-                .to_owned(),
+            ErrorKind::NotFound => format!("copy the cluster's secret there, or {}", recipe(path)),
+            ErrorKind::PermissionDenied => "run baton as the file's owner, or as root".to_owned(),
+            _ => format!("write it again; {}", recipe(path)),
         },
     };
     let mut file = File::open(path).map_err(unreadable)?;

@@ -94,7 +94,7 @@ pub(super) fn ip_address(item: &Item<'_>) -> Option<IpAddr> {
         .as_str()
         .and_then(|text| text.parse::<IpAddr>().ok())
     {
-        Some(ip) if !ip.is_unspecified() && !ip.is_multicast() => Some(ip),
+        Some(ip) if !ip.is_unspecified() && usual(ip) => Some(ip),
         _ => item.not(
             "the IP address of one host, without port",
             "write an address such as \"10.77.0.21\" or \"fd77::21\"",
@@ -109,12 +109,17 @@ pub(super) fn socket_address(item: &Item<'_>) -> Option<SocketAddr> {
         .as_str()
         .and_then(|text| text.parse::<SocketAddr>().ok())
     {
-        Some(address) if address.port() != 0 && !address.ip().is_multicast() => Some(address),
+        Some(address) if address.port() != 0 && usual(address.ip()) => Some(address),
         _ => item.not(
             "an IP address with a port",
             "write an address and port such as \"10.77.0.10:80\" or \"[fd77::10]:80\"",
         ),
     }
+}
+
+/// Neither multicast nor an IPv4 address in the clothes of IPv6.
+fn usual(ip: IpAddr) -> bool {
+    !ip.is_multicast() && ip == ip.to_canonical()
 }
 
 /// A list, every element by `read`; not empty.

@@ -1,6 +1,7 @@
 //! `baton run` with relay pools only.
 
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -106,6 +107,24 @@ fn requests_follow_the_routes_and_are_counted() {
     let (ended, log) = baton.end();
     assert!(ended.success(), "{log}");
     assert!(get(node.vip, "/").is_err(), "nobody listens any more");
+}
+
+#[test]
+fn clients_that_do_not_speak_out_do_not_hold_up_the_end() {
+    let node = Node::new();
+    node.write("/images/");
+    let baton = node.start();
+    let _silent = TcpStream::connect(node.vip).unwrap();
+    let mut halting = TcpStream::connect(node.admin).unwrap();
+    halting.write_all(b"GET /metr").unwrap();
+    // Both were accepted before these answers.
+    assert_eq!(
+        (node.body("/"), node.admin("/healthz")),
+        ("pages".into(), Some("ok\n".into()))
+    );
+    baton.signal(Signal::SIGTERM);
+    let (ended, log) = baton.end();
+    assert!(ended.success(), "{log}");
 }
 
 #[test]
