@@ -47,6 +47,8 @@ pub async fn serve<D: Dispatch>(
     stats: Arc<Stats>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
+    // On Linux accepted sockets inherit these.
+    prepare_socket(SockRef::from(&listener));
     let upstreams = Arc::new(Upstreams::default());
     let (closing, _) = watch::channel(());
     let mut clients = JoinSet::new();
@@ -112,7 +114,6 @@ impl<D: Dispatch> Relay<D> {
         mut closing: watch::Receiver<()>,
     ) {
         let _open = Open::new(Arc::clone(&self.stats));
-        prepare_socket(&stream);
         let Ok(vip) = stream.local_addr() else { return };
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.stats)));
         let io = ClientIo::new(
@@ -180,15 +181,16 @@ impl Drop for Open {
     }
 }
 
-/// A peer that vanished without a word is found out in about two minutes, whatever the connection waits for.
-pub(crate) fn prepare_socket(stream: &TcpStream) {
+/// Small answers go at once, and a peer that vanished without a word is found out in about two minutes, whatever the
+/// connection waits for.
+pub(crate) fn prepare_socket(socket: SockRef<'_>) {
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(15))
         .with_retries(4);
     // Both only fail on a socket that is gone already, as the next read will tell.
-    let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
 }
 
 /// A client of a listener on `[::]` that came by IPv4 is named by its IPv4 address.

@@ -11,6 +11,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -46,7 +47,7 @@ impl Upstream {
         let stream = connecting
             .map_err(|_| UpstreamError::ConnectTimeout)?
             .map_err(|_| UpstreamError::Connect)?;
-        prepare_socket(&stream);
+        prepare_socket(SockRef::from(&stream));
         let (requests, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|_| UpstreamError::Connect)?;
