@@ -15,6 +15,9 @@ pub(super) fn text<'a>(item: &Item<'a>) -> Option<&'a str> {
             "the text is empty",
             "write something between the quotes, or leave the key out",
         ),
+        text if text.contains(char::is_control) => {
+            item.wrong("the text has a control character", "remove it")
+        }
         text => Some(text),
     }
 }

@@ -3,3 +3,4 @@
 mod bad_files;
 mod docs;
 mod machine;
+mod mutations;
