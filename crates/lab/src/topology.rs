@@ -81,14 +81,24 @@ pub(crate) struct Topology {
 impl Topology {
     /// All hosts: the client, the proxies, the back ends.
     pub(crate) fn hosts(&self) -> Vec<Host> {
-        let mut hosts = vec![Host {
-            name: "client".into(),
-            kind: Kind::Client,
-            number: 1,
-        }];
-        hosts.extend(self.proxies());
+        let mut hosts = vec![self.client()];
+        hosts.extend(self.servers());
+        hosts
+    }
+
+    /// The proxies and the back ends.
+    pub(crate) fn servers(&self) -> Vec<Host> {
+        let mut hosts = self.proxies();
         hosts.extend(self.backends());
         hosts
+    }
+
+    pub(crate) fn client(&self) -> Host {
+        Host {
+            name: "client".to_owned(),
+            kind: Kind::Client,
+            number: 1,
+        }
     }
 
     pub(crate) fn proxies(&self) -> Vec<Host> {

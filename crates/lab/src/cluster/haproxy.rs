@@ -6,15 +6,18 @@ use std::net::SocketAddr;
 use super::POOLS;
 use crate::topology::{Family, HTTP_PORT, Host};
 
-/// The same routes as the nodes have, tuned: a thread a core, connections to the servers are kept, bodies are spliced in the kernel.
+/// The same routes as the nodes have, tuned (tried one by one): a thread a core, connections to the servers are kept, bodies are spliced
+/// in the kernel through large pipes.
 pub(crate) fn haproxy(listen: SocketAddr, backends: &[Host], family: Family) -> String {
     let mut text = format!(
         "global
     maxconn 4096
+    tune.pipesize 1048576
 
 defaults
     mode http
-    option splice-auto
+    option splice-response
+    option splice-request
     http-reuse always
     timeout connect 5s
     timeout client 75s

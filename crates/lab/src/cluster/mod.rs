@@ -1,6 +1,7 @@
 //! A lab: hosts, cables, servers and nodes, brought up together and taken down exactly.
 
 mod baton;
+mod build;
 mod content;
 mod haproxy;
 mod lab;
@@ -8,12 +9,14 @@ mod nginx;
 mod options;
 mod process;
 pub(crate) mod requirements;
+mod serve;
 mod state;
 mod wait;
 
+pub(crate) use build::nginx_command;
 pub(crate) use content::{File, SPARSE, digest, digest_of};
 pub(crate) use haproxy::haproxy;
-pub(crate) use lab::{Lab, RunningLab, nginx_command};
+pub(crate) use lab::{Lab, RunningLab};
 pub(crate) use nginx::proxy as nginx_proxy;
 pub(crate) use options::{Mechanism, Options};
 pub(crate) use wait::wait_until;

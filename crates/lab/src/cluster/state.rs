@@ -125,3 +125,60 @@ impl State {
 fn dir(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("baton-lab-{name}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn unique(what: &str) -> String {
+        format!("test-{}-{what}", std::process::id())
+    }
+
+    #[test]
+    fn there_is_only_one_lab_of_a_name_and_down_leaves_nothing() {
+        let name = unique("once");
+        let mut state = State::create(&name).unwrap();
+        let process = Process::start(
+            "sleeper".into(),
+            Command::new("sleep").arg("60"),
+            &state.dir().join("log"),
+        )
+        .unwrap();
+        state.note(process.clone()).unwrap();
+        assert!(
+            State::create(&name)
+                .unwrap_err()
+                .to_string()
+                .contains("exists")
+        );
+        let found = State::open(&name).unwrap();
+        assert!(found.dead().is_none());
+        found.remove().unwrap();
+        assert!(!process.alive() && !state.dir().exists());
+        assert!(
+            State::open(&name)
+                .unwrap_err()
+                .to_string()
+                .contains("there is no lab")
+        );
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn only_namespaces_that_were_made_are_deleted() {
+        let (ours, foreign) = (Netns::new(unique("ours")), Netns::new(unique("foreign")));
+        foreign.create().unwrap();
+        let mut state = State::create(&unique("namespaces")).unwrap();
+        state.make_namespace(&ours).unwrap();
+        assert!(
+            state.make_namespace(&foreign).is_err(),
+            "it is there already"
+        );
+        state.remove().unwrap();
+        let left = (ours.path().exists(), foreign.path().exists());
+        foreign.delete().unwrap();
+        assert_eq!(left, (false, true));
+    }
+}

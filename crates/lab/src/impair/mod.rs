@@ -5,6 +5,8 @@ mod forward;
 mod judge;
 mod line;
 mod packet;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use forward::forward;
 pub(crate) use judge::Faults;

@@ -10,6 +10,9 @@ use crate::client::{curl, url, wrk};
 use crate::cluster::{Lab, SPARSE};
 use crate::report::Counts;
 
+/// The file of `keepalive` and `close`.
+const SMALL: &str = "1KB";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
     /// One download of 2 GiB
@@ -44,7 +47,7 @@ impl Workload {
     /// When a transfer fails or not all bytes arrive.
     pub(crate) fn measure(
         self,
-        lab: &Lab,
+        lab: &mut Lab,
         to: SocketAddr,
         short: bool,
         seconds: u64,
@@ -90,15 +93,16 @@ pub(crate) fn bulk(
 }
 
 fn load(
-    lab: &Lab,
+    lab: &mut Lab,
     to: SocketAddr,
     headers: &[&str],
     seconds: u64,
     counts: &mut Counts,
 ) -> anyhow::Result<f64> {
+    lab.content.file(SMALL)?;
     let load = wrk(
         lab,
-        &url(to, "/a/1KB"),
+        &url(to, &format!("/a/{SMALL}")),
         headers,
         Duration::from_secs(seconds),
     )?;

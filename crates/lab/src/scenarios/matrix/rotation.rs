@@ -1,9 +1,10 @@
 //! 5.3: many requests on one connection, alternating over three pools.
 
 use std::fs;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, ensure};
 
 use super::{Place, complete};
 use crate::client::{Expected, Plan, Request, fetch};
@@ -11,7 +12,6 @@ use crate::cluster::{Lab, POOLS, wait_until};
 use crate::command;
 use crate::report::{Counts, Recorder};
 use crate::scenarios::SERVERS;
-use crate::topology::Kind;
 
 /// Within this time the servers' logs are written and their sockets gone.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -101,31 +101,20 @@ fn logs_agree(lab: &Lab, requests: usize, mark: &str) -> anyhow::Result<()> {
 
 /// The connection is closed: soon no host has a socket to the client any more.
 fn no_dead_sockets(lab: &Lab) -> anyhow::Result<()> {
-    let hosts = lab.topology.hosts();
-    let family = lab.options.family();
-    let Some(client) = hosts
-        .iter()
-        .find(|host| host.kind == Kind::Client)
-        .map(|host| host.address(family))
-    else {
-        bail!("there is no client");
+    let client = match lab.topology.client().address(lab.options.family()) {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     };
-    for host in hosts.iter().filter(|host| host.kind != Kind::Client) {
-        let sockets = || {
-            command::run(lab.netns(&host.name).command("ss").args([
-                "-Htn",
-                "dst",
-                &client.to_string(),
-            ]))
-        };
+    for host in lab.topology.servers() {
+        let netns = lab.netns(&host.name);
+        let sockets = || command::run(netns.command("ss").args(["-Htn", "dst", &client]));
+        let gone = || Ok(sockets()?.is_empty());
         wait_until(
             &format!("{} has no socket to the client", host.name),
             PATIENCE,
-            || Ok(sockets()?.is_empty()),
+            gone,
         )
-        .map_err(|error| {
-            error.context(format!("left: {}", sockets().unwrap_or_default().trim()))
-        })?;
+        .with_context(|| format!("left: {}", sockets().unwrap_or_default().trim()))?;
     }
     Ok(())
 }

@@ -1,0 +1,184 @@
+//! The steps of bringing a lab up: cables, servers, nodes.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::baton::{ADMIN, SECRET, configuration};
+use super::content;
+use super::lab::Lab;
+use super::nginx::{self, ORIGIN_PORT};
+use super::options::Mechanism;
+use crate::link;
+use crate::netns::Netns;
+use crate::topology::{Family, HTTP_PORT, Host, INTERFACE, Kind};
+
+/// Bytes of the file `unique` that is different on every back end.
+const UNIQUE_BYTES: u64 = 65_536;
+
+impl Lab {
+    pub(super) fn build(&mut self) -> anyhow::Result<()> {
+        self.cables()?;
+        for host in self.topology.backends() {
+            self.web_server(&host)?;
+        }
+        for host in self.topology.backends() {
+            self.serves(
+                &host.name,
+                &format!("http://127.0.0.1:{HTTP_PORT}/whoami"),
+                &host.name,
+                "error.log",
+            )?;
+            self.prints("origin.log", &host.name)?;
+        }
+        let nodes = self.nodes();
+        for host in &nodes {
+            self.node(host)?;
+        }
+        for host in &nodes {
+            self.serves(
+                &host.name,
+                &format!("http://{ADMIN}/healthz"),
+                "ok",
+                "baton.log",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn cables(&mut self) -> anyhow::Result<()> {
+        let switch = self.netns("switch");
+        self.state.make_namespace(&switch)?;
+        link::make_switch(&switch)?;
+        for (number, host) in self.topology.hosts().iter().enumerate() {
+            let netns = self.netns(&host.name);
+            self.state.make_namespace(&netns)?;
+            fs::create_dir(self.dir(&host.name))?;
+            let faults = if host.kind == Kind::Client {
+                self.options.faults
+            } else {
+                self.options.faults.without_delay()
+            };
+            let gap = link::plug(&switch, &netns, host, !faults.none())?;
+            if let Some(rate) = self.options.link_rate {
+                link::limit_rate(&switch, &netns, host, rate)?;
+            }
+            if let Some(gap) = gap {
+                let seed = self
+                    .options
+                    .seed
+                    .wrapping_mul(1_000)
+                    .wrapping_add(2 * number as u64);
+                let mut impair = switch.command(self.baton());
+                impair
+                    .args(["lab", "impair", &gap.host_side, &gap.bridge_side])
+                    .args(faults.arguments())
+                    .arg(format!("--seed={seed}"));
+                self.start(&host.name, "impair.log", &mut impair)?;
+                self.prints("impair.log", &host.name)?;
+            }
+            // A measurement does not begin with what the one before it learned about the path.
+            netns.sysctl("net.ipv4.tcp_no_metrics_save", "1")?;
+            if host.kind == Kind::Client {
+                netns.sysctl("net.ipv4.ip_local_port_range", "1024 65535")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn web_server(&mut self, host: &Host) -> anyhow::Result<()> {
+        let dir = self.dir(&host.name);
+        let netns = self.netns(&host.name);
+        content::generate(
+            &dir.join("unique"),
+            UNIQUE_BYTES,
+            self.options.seed ^ u64::from(host.v4().to_bits()),
+        )?;
+        let configuration = dir.join("nginx.conf");
+        fs::write(
+            &configuration,
+            nginx::backend(host, &dir, self.content.root()),
+        )?;
+        self.start(
+            &host.name,
+            "nginx.log",
+            &mut nginx_command(&netns, &dir, &configuration),
+        )?;
+        let mut origin = netns.command(self.baton());
+        origin.args([
+            "lab",
+            "origin",
+            "--listen",
+            &format!("127.0.0.1:{ORIGIN_PORT}"),
+        ]);
+        self.start(&host.name, "origin.log", &mut origin)
+    }
+
+    /// Hosts where `baton run` runs: without the agent a back end needs none.
+    fn nodes(&self) -> Vec<Host> {
+        let mut nodes = match self.options.mechanism {
+            Mechanism::Handoff => self.topology.backends(),
+            Mechanism::Relay => Vec::new(),
+        };
+        nodes.extend(self.topology.proxies());
+        nodes
+    }
+
+    fn node(&mut self, host: &Host) -> anyhow::Result<()> {
+        let dir = self.dir(&host.name);
+        let netns = self.netns(&host.name);
+        let first_proxy = host.name == "proxy1";
+        match self.options.mechanism {
+            Mechanism::Handoff => write_secret(&dir.join(SECRET), self.options.seed)?,
+            Mechanism::Relay => take_vip(&netns, self.options.family(), first_proxy)?,
+        }
+        let file = dir.join("baton.toml");
+        fs::write(&file, configuration(&self.options, host, first_proxy))?;
+        let mut run = netns.command(self.baton());
+        run.arg("run").arg("--config").arg(&file);
+        self.start(&host.name, "baton.log", &mut run)
+    }
+}
+
+/// nginx in the foreground with all its files in `dir`.
+pub(crate) fn nginx_command(netns: &Netns, dir: &Path, configuration: &Path) -> Command {
+    let mut nginx = netns.command("nginx");
+    nginx
+        .arg("-e")
+        .arg(dir.join("error.log"))
+        .arg("-p")
+        .arg(dir)
+        .arg("-c")
+        .arg(configuration);
+    nginx
+}
+
+/// Two numbers of 16 bytes, the same on all nodes of a lab; it guards nothing but the lab.
+fn write_secret(path: &Path, seed: u64) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    writeln!(file, "{}", content::digest_of(&seed.to_be_bytes()))?;
+    Ok(())
+}
+
+/// A relay listens as any program does: its host must have the address.
+fn take_vip(netns: &Netns, family: Family, announce: bool) -> anyhow::Result<()> {
+    let interface = if announce { INTERFACE } else { "lo" };
+    if !announce {
+        netns.sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
+        netns.sysctl("net.ipv4.conf.all.arp_announce", "2")?;
+    }
+    let nodad = if family == Family::V6 { "nodad" } else { "" };
+    netns
+        .ip(&format!(
+            "address add {}/{} dev {interface} {nodad}",
+            family.vip().ip(),
+            family.host_prefix()
+        ))
+        .map(drop)
+}
