@@ -21,7 +21,7 @@ use crate::headers;
 use crate::limits::Limits;
 use crate::stats::{Stats, UpstreamError};
 use crate::tunnel::Tunnel;
-use crate::upload::Upload;
+use crate::upload::{Progress, Upload};
 use crate::upstream::{SendError, Upstream};
 use crate::upstreams::Upstreams;
 
@@ -67,8 +67,7 @@ impl<D: Dispatch> Forwarder<D> {
                     .map(|text| AnswerBody::own(text, Some(in_progress)))
             }
         };
-        let may_go_on = progress.is_none_or(|progress| progress.is_ended());
-        if !may_go_on && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if !is_complete(progress.as_deref()) && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             // Nobody may want the rest; the client should not expect that its next request is read behind it.
             answer
                 .headers_mut()
@@ -99,14 +98,19 @@ impl<D: Dispatch> Forwarder<D> {
         if let Some(offered) = &offered {
             headers::set_upgrade(&mut parts.headers, offered.clone());
         }
+        let progress = body.progress();
         let (mut answer, upstream) = self.send(&server, parts, body).await?;
+        if headers::is_ambiguous(answer.headers()) {
+            return Err(self.failed(&server, UpstreamError::Malformed));
+        }
 
         let confirmed = headers::remove_hop_by_hop(answer.headers_mut());
         *answer.version_mut() = Version::HTTP_11;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok((answer, upstream, None));
         }
-        match confirmed.filter(|_| offered.is_some() && client.is_some()) {
+        let may_change = offered.is_some() && client.is_some() && is_complete(progress.as_deref());
+        match confirmed.filter(|_| may_change) {
             Some(confirmed) => headers::set_upgrade(answer.headers_mut(), confirmed),
             None => return Err(self.failed(&server, UpstreamError::Malformed)),
         }
@@ -233,4 +237,9 @@ impl<D: Dispatch> Forwarder<D> {
         };
         Response::from_parts(parts, body)
     }
+}
+
+/// Whether the client has sent its whole request.
+fn is_complete(body: Option<&Progress>) -> bool {
+    body.is_none_or(Progress::is_ended)
 }

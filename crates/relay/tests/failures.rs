@@ -110,6 +110,21 @@ async fn a_server_that_closes_resets_or_babbles_is_502() {
             UpstreamError::Malformed,
         ),
         (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+            false,
+            UpstreamError::Malformed,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            false,
+            UpstreamError::Malformed,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            false,
+            UpstreamError::Malformed,
+        ),
+        (
             "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
             false,
             UpstreamError::Malformed,
@@ -136,7 +151,7 @@ async fn a_server_that_closes_resets_or_babbles_is_502() {
 }
 
 fn brief() -> Limits {
-    let brief = Duration::from_millis(200);
+    let brief = Duration::from_millis(600);
     Limits {
         connect_timeout: brief,
         response_timeout: brief,
@@ -201,7 +216,7 @@ async fn a_slow_upload_is_not_the_servers_fault() {
     let mut server = origin.accept().await;
     server.head().await;
     for byte in [b"a", b"b", b"c", b"d"] {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
         client.send(byte).await;
     }
     assert_eq!(server.bytes(4).await, b"abcd");

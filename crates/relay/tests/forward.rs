@@ -405,7 +405,7 @@ async fn sixteen_megabytes_pass_each_way() {
 /// What `peer` can send before it is stopped.
 async fn sent_until_stopped(peer: &mut Peer) -> usize {
     let mut sent = 0;
-    let pause = std::time::Duration::from_millis(300);
+    let pause = std::time::Duration::from_millis(500);
     let bytes = vec![0; PIECE];
     while let Ok(count) = tokio::time::timeout(pause, peer.stream.write(&bytes)).await {
         sent += count.unwrap();

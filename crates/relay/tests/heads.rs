@@ -11,7 +11,7 @@ use common::{Origin, Relay};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Sends `request` behind one that is in order; what the answer to it says.
+/// What the answer to `request` says.
 async fn refused(relay: &Relay, request: &str) -> (u16, String) {
     let mut client = relay.connect().await;
     client.send(request).await;
@@ -147,7 +147,7 @@ async fn a_slow_head_is_408_and_an_idle_client_is_dismissed() {
     let origin = Origin::start().await;
     let limits = Limits {
         head_timeout: Duration::from_millis(150),
-        idle_timeout: Duration::from_millis(400),
+        idle_timeout: Duration::from_millis(1500),
         ..Limits::default()
     };
     let relay = Relay::with(&[&origin], limits).await;
