@@ -23,6 +23,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod assembler;
+mod binding;
 mod entry;
 mod event;
 mod moving;

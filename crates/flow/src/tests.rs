@@ -1,5 +1,6 @@
 //! What the tests share: one flow, a table, servers chosen by the path's first digit.
 
+mod bounds;
 mod model;
 mod pairs;
 mod rules;
@@ -255,6 +256,13 @@ impl Bench {
             ack: entry.bind_ack,
         })
     }
+}
+
+/// The kernel has made an entry, and waits for a decision.
+fn expected() -> Bench {
+    let mut bench = Bench::new(limits());
+    bench.expect();
+    bench
 }
 
 /// The kernel punts a first segment.

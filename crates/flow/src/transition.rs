@@ -1,18 +1,11 @@
-use baton_packet::{Flags, FlowKey, RequestHead, Segment, Seq, Timestamps};
+use baton_packet::{Flags, FlowKey, Segment, Seq};
 use baton_policy::ServerId;
 use baton_wire::{Notice, Outcome, Release, ReleaseAnswer, What};
 
 use crate::moving::Move;
 use crate::pending::{OverLimit, Pending};
-use crate::requests::{Batch, Found, read};
+use crate::requests::Batch;
 use crate::{Action, ClientOptions, Counter, Decide, Entry, Limits, Now, Target};
-
-/// A request that so many servers have refused goes to the relay.
-const MAX_REFUSALS: usize = 3;
-
-/// Round trips of which nothing is known are told to the server as at most this (ms), whatever the timestamps say: the
-/// client may have thought in between. The kernel's retransmission timeout is then about a second.
-const UNKNOWN_RTT_MS: i32 = 333;
 
 /// What one event does to one flow. Every method takes the flow's entry and what is held of it, and returns what is
 /// held from then on.
@@ -275,137 +268,6 @@ impl<D: Decide> Transition<'_, D> {
         undecided
     }
 
-    /// Decides about all whole requests that are held.
-    fn advance(&mut self, mut entry: Entry, mut pending: Pending) -> Option<Pending> {
-        let (now_possible, elsewhere) = self.collect(&entry, &pending);
-        if let Some(batch) = now_possible {
-            let how = if entry.bound.is_some() {
-                Counter::Stay
-            } else {
-                Counter::FirstBind
-            };
-            entry = self.send(entry, &mut pending, batch, how);
-        }
-        match elsewhere {
-            Some(batch) => Some(self.ask(&entry, pending, Move::new(batch, self.now.mono))),
-            None => Some(pending),
-        }
-    }
-
-    /// The requests that can be sent now, and behind them the first that another server must let go of.
-    fn collect(&mut self, entry: &Entry, pending: &Pending) -> (Option<Batch>, Option<Batch>) {
-        let mut batch: Option<Batch> = None;
-        while batch.is_none_or(|batch| !batch.pinned) {
-            let begin = batch.map_or(0, |batch| batch.length as usize);
-            let bytes = pending.bytes.contiguous().get(begin..).unwrap_or_default();
-            let present = batch.map(|batch| batch.to).or(entry.bound);
-            let next = match read(bytes, self.limits.max_head_bytes) {
-                Found::Partial => break,
-                Found::Bad => {
-                    self.count(Counter::BadHead);
-                    Batch::for_relay()
-                }
-                Found::Head(head) => {
-                    let to = self.target(entry, pending, present, &head);
-                    if let Some(batch) = batch.as_mut().filter(|batch| batch.to == to) {
-                        batch.add(&head);
-                        continue;
-                    }
-                    Batch::new(to, &head)
-                }
-            };
-            if present.is_some_and(|present| present != next.to) {
-                return (batch, Some(next));
-            }
-            batch = Some(next);
-        }
-        (batch, None)
-    }
-
-    fn target(
-        &mut self,
-        entry: &Entry,
-        pending: &Pending,
-        present: Option<Target>,
-        head: &RequestHead,
-    ) -> Target {
-        if pending.excluded.len() >= MAX_REFUSALS {
-            return Target::Relay;
-        }
-        let present = match present {
-            Some(Target::Server(server)) => Some(server),
-            Some(Target::Relay) | None => None,
-        };
-        self.decide.decide(
-            entry.vip,
-            head,
-            self.key.client().ip(),
-            present,
-            &pending.excluded,
-        )
-    }
-
-    /// Sends a batch to the server that has the flow, or, if none has it, binds it to the batch's.
-    fn send(&mut self, entry: Entry, pending: &mut Pending, batch: Batch, how: Counter) -> Entry {
-        self.count(if batch.to == Target::Relay {
-            Counter::ToRelay
-        } else {
-            how
-        });
-        let start = pending.start;
-        let newest = pending.newest.clone();
-        let mut segments = pending.send(&batch, self.now.mono);
-        let header_end = segments
-            .iter()
-            .fold(start, |end, segment| end.latest(segment.payload_end()));
-        let common = Entry {
-            pinned: batch.pinned,
-            confirmed: false,
-            boundary: start + batch.length,
-            header_end,
-            seen: self.now.mono,
-            ..entry
-        };
-        let entry = if entry.bound.is_some() {
-            Entry {
-                unconfirmed: if entry.confirmed {
-                    start
-                } else {
-                    entry.unconfirmed
-                },
-                header_ack: entry.newest_ack.latest(newest.ack),
-                requests: entry.requests.wrapping_add(batch.requests),
-                bodiless: entry.bodiless.checked_shl(batch.requests).unwrap_or(0) | batch.bodiless,
-                ..common
-            }
-        } else {
-            Entry {
-                bound: Some(batch.to),
-                epoch: entry.next_epoch(self.now.clock_ms),
-                bind_seq: start,
-                unconfirmed: start,
-                header_ack: entry.bind_ack,
-                requests: batch.requests,
-                bodiless: batch.bodiless,
-                newest_ack: entry.bind_ack,
-                newest_tsval: newest.timestamps.map_or(0, |timestamps| timestamps.value),
-                window: newest.window,
-                ..common
-            }
-        };
-        if entry.bind_seq == start {
-            for segment in &mut segments {
-                segment.ack = entry.bind_ack;
-                self.tell_round_trip(&entry, segment);
-            }
-        }
-        self.out.push(Action::Put(self.key, entry));
-        for segment in segments {
-            self.bind(&entry, batch.to, segment);
-        }
-        entry
-    }
-
     /// The server has let go of the flow.
     fn released(&mut self, entry: Entry, pending: Option<Pending>, ack: Seq) -> Option<Pending> {
         self.count(Counter::Released);
@@ -435,7 +297,7 @@ impl<D: Decide> Transition<'_, D> {
     }
 
     /// Asks the server that has the flow to let it go.
-    fn ask(&mut self, entry: &Entry, mut pending: Pending, mut moving: Move) -> Pending {
+    pub(crate) fn ask(&mut self, entry: &Entry, mut pending: Pending, mut moving: Move) -> Pending {
         if let Some(Target::Server(to)) = entry.bound {
             self.count(Counter::ReleaseAsked);
             self.out.push(Action::Release {
@@ -461,7 +323,7 @@ impl<D: Decide> Transition<'_, D> {
         }
     }
 
-    fn bind(&mut self, entry: &Entry, to: Target, segment: Segment) {
+    pub(crate) fn bind(&mut self, entry: &Entry, to: Target, segment: Segment) {
         let header = entry.header(self.now.clock_ms, self.limits.promised_wscale);
         self.out.push(Action::Bind {
             to,
@@ -469,16 +331,6 @@ impl<D: Decide> Transition<'_, D> {
             header,
             segment,
         });
-    }
-
-    /// Rewrites TSecr so that the header's clock less TSecr is the round trip: the kernel that makes the socket takes
-    /// that for its first sample.
-    fn tell_round_trip(&self, entry: &Entry, segment: &mut Segment) {
-        let clock = self.now.clock_ms;
-        if let Some(Timestamps { echo, .. }) = &mut segment.timestamps {
-            let unknown = (clock.wrapping_sub(*echo) as i32).clamp(1, UNKNOWN_RTT_MS) as u32;
-            *echo = clock.wrapping_sub(entry.min_rtt_ms.unwrap_or(unknown).max(1));
-        }
     }
 
     /// Resets the client's connection and forgets it.
@@ -498,7 +350,7 @@ impl<D: Decide> Transition<'_, D> {
         None
     }
 
-    fn count(&mut self, counter: Counter) {
+    pub(crate) fn count(&mut self, counter: Counter) {
         self.out.push(Action::Count(counter));
     }
 }

@@ -29,7 +29,8 @@ impl Key {
     }
 
     /// SipHash-2-4 over the message with the tag as zero, the context, and zeros up to a multiple of 8 bytes: whole
-    /// words are what the kernel side can hash cheaply. The result is written as SipHash does, little-endian. The message is at least a prefix and a tag long.
+    /// words are what the kernel side can hash cheaply. The result is written as SipHash does, little-endian. The
+    /// message is at least a prefix and a tag long.
     fn tag(&self, message: &[u8], context: &[u8]) -> [u8; 8] {
         let mut input = Vec::with_capacity(message.len() + context.len() + 8);
         input.extend_from_slice(message);

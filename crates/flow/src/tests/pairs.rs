@@ -87,12 +87,6 @@ const STATES: &[State] = &[
     }),
 ];
 
-fn expected() -> Bench {
-    let mut bench = Bench::new(limits());
-    bench.expect();
-    bench
-}
-
 fn bound() -> Bench {
     let mut bench = expected();
     bench.send(FIRST, &get("/1"));

@@ -1,0 +1,290 @@
+//! What the client, the kernel at the proxy and the servers do.
+
+use baton_packet::{BodyLength, Parsed};
+
+use super::*;
+
+impl World {
+    pub(super) fn client_sends(&mut self) {
+        let answered = self
+            .client
+            .ends
+            .iter()
+            .filter(|(_, end)| *end <= self.client.received)
+            .count();
+        let last = (answered + self.pipelined).min(self.requests.len()) - 1;
+        let end = self.client.ends[last].0;
+        if self.client.sent < end {
+            let length = (1 + self.chance(3000) as usize).min(end - self.client.sent);
+            self.send_from(self.client.sent, length);
+            self.client.sent += length;
+        }
+    }
+
+    pub(super) fn client_repeats(&mut self) {
+        let outstanding = self.client.sent - self.client.acknowledged;
+        if outstanding > 0 {
+            let length = (1 + self.chance(3000) as usize).min(outstanding);
+            self.send_from(self.client.acknowledged, length);
+        }
+    }
+
+    fn send_from(&mut self, at: usize, length: usize) {
+        let mut segment = self
+            .bench
+            .segment(FIRST + at as u32, &self.client.stream[at..at + length]);
+        segment.ack = ACK + self.client.received;
+        if self.client.closes && at + length == self.client.stream.len() {
+            segment.flags = segment.flags | Flags::FIN;
+        }
+        self.put(Packet::ToProxy(segment));
+    }
+
+    pub(super) fn client_receives(&mut self, seq: Seq, length: u32, ack: Seq) {
+        let acknowledged = ack - FIRST;
+        assert!(
+            acknowledged as usize <= self.client.sent + 1,
+            "what was never sent is acknowledged"
+        );
+        let acknowledged = (acknowledged.max(0) as usize).min(self.client.stream.len());
+        self.client.acknowledged = self.client.acknowledged.max(acknowledged);
+        let new = seq + length - (ACK + self.client.received);
+        if seq.at_or_before(ACK + self.client.received) && new > 0 {
+            self.client.received += new as u32;
+        }
+        if length > 0 {
+            let mut answer = self.bench.segment(FIRST + self.client.sent as u32, b"");
+            answer.ack = ACK + self.client.received;
+            self.put(Packet::ToProxy(answer));
+        }
+    }
+
+    // ---- the kernel at the proxy, as in bpf/proxy.bpf.c
+
+    pub(super) fn kernel(&mut self, segment: Segment) {
+        let end = segment.payload_end();
+        let empty = segment.payload.is_empty();
+        let Some(entry) = self.bench.entries.0.get_mut(&key()) else {
+            if !empty && (segment.seq, segment.ack) == (FIRST, ACK) {
+                self.bench.expect();
+                self.owner(fresh(segment));
+            }
+            return;
+        };
+        let Some(to) = entry.bound else {
+            if !empty {
+                self.owner(later(segment));
+            }
+            return;
+        };
+        if segment.ack.at_or_after(entry.newest_ack) {
+            entry.newest_ack = segment.ack;
+            entry.confirmed |= segment.ack.after(entry.header_ack);
+        }
+        let unconfirmed = !entry.confirmed
+            && segment.seq.before(entry.header_end)
+            && end.after(entry.unconfirmed);
+        let punted = !empty && (unconfirmed || !entry.pinned && end.after(entry.boundary));
+        match to {
+            _ if punted => self.owner(later(segment)),
+            Target::Server(server) => self.put(Packet::Forward(server, segment)),
+            Target::Relay => panic!("nothing goes to the relay here"),
+        }
+    }
+
+    pub(super) fn owner(&mut self, event: Event) {
+        let actions = self.bench.handle(event);
+        self.carry_out(actions);
+    }
+
+    pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Put(..) | Action::Count(_) => {}
+                Action::Bind {
+                    to: Target::Server(to),
+                    header,
+                    segment,
+                    ..
+                } => self.put(Packet::Bind(to, header, segment)),
+                Action::Forward {
+                    to: Target::Server(to),
+                    segment,
+                    ..
+                } => self.put(Packet::Forward(to, segment)),
+                Action::Release { to, request } => self.put(Packet::Release(to, request)),
+                other => panic!("not in this world: {other:?}"),
+            }
+        }
+    }
+
+    // ---- the servers
+
+    pub(super) fn adopt(&mut self, id: ServerId, header: Bind, segment: Segment) {
+        let server = self.servers.entry(id).or_default();
+        if let Some(held) = &mut server.held {
+            if (held.header.epoch, held.header.seq) != (header.epoch, header.seq) {
+                return;
+            }
+            if header.requests.wrapping_sub(held.header.requests) as i32 > 0 {
+                held.header = header;
+            }
+            return self.take_in(id, segment);
+        }
+        let ended = server
+            .ended
+            .iter()
+            .any(|(epoch, ..)| header.epoch.wrapping_sub(*epoch) as i32 <= 0);
+        if ended || segment.seq != header.seq {
+            return;
+        }
+        assert_eq!(segment.ack, header.ack);
+        let refuses = self.refusals > 0 || server.refused.contains(&header.epoch);
+        if refuses {
+            self.refusals = self.refusals.saturating_sub(1);
+            server.refused.push(header.epoch);
+            let what = What::Refused { reason: 1 };
+            let notice = Notice {
+                what,
+                key: key(),
+                epoch: header.epoch,
+                seq: header.seq,
+                ack: header.ack,
+            };
+            return self.put(Packet::ToOwner(Event::Notice(notice)));
+        }
+        server.held = Some(Held {
+            bytes: Vec::new(),
+            fin: false,
+            read: 0,
+            next: header.seq,
+            written: header.ack,
+            acknowledged: header.ack,
+            answered: 0,
+            waited_for: false,
+            header,
+        });
+        self.take_in(id, segment);
+    }
+
+    pub(super) fn take_in(&mut self, id: ServerId, segment: Segment) {
+        let Some(held) = self.servers.entry(id).or_default().held.as_mut() else {
+            return;
+        };
+        if segment.ack.after(held.acknowledged) {
+            assert!(
+                segment.ack.at_or_before(held.written),
+                "the client acknowledges what was not sent"
+            );
+            held.acknowledged = segment.ack;
+        }
+        let offset = segment.seq - held.header.seq;
+        for (i, byte) in segment.payload.iter().enumerate() {
+            let Ok(at) = usize::try_from(offset + i as i32) else {
+                continue;
+            };
+            held.bytes.resize(held.bytes.len().max(at + 1), None);
+            held.bytes[at].get_or_insert(*byte);
+        }
+        let stream: Vec<u8> = held.bytes.iter().map_while(|byte| *byte).collect();
+        held.next = held.header.seq + stream.len() as u32;
+        held.fin |= segment.flags.contains(Flags::FIN);
+        while let Some(length) = whole_request(&stream[held.read..]) {
+            let request = &self.requests[self.executed.len()];
+            self.executed
+                .push((id, stream[held.read..held.read + length].to_vec()));
+            let before = self
+                .executed
+                .len()
+                .checked_sub(2)
+                .map_or(0, |last| self.client.ends[last].1);
+            assert_eq!(held.written, ACK + before, "answers follow one another");
+            held.read += length;
+            held.written += request.answer;
+            held.answered += 1;
+        }
+        self.answer(id);
+    }
+
+    /// Sends what is not acknowledged, and says what has come.
+    fn answer(&mut self, id: ServerId) {
+        let Some(held) = self
+            .servers
+            .get_mut(&id)
+            .and_then(|server| server.held.as_mut())
+        else {
+            return;
+        };
+        let length = (held.written - held.acknowledged) as u32;
+        let packet = Packet::ToClient {
+            seq: held.acknowledged,
+            length,
+            ack: held.next,
+        };
+        let is_ready = held.waited_for && length == 0;
+        let header = held.header;
+        held.waited_for &= !is_ready;
+        if is_ready {
+            let notice = Notice {
+                what: What::Ready,
+                key: key(),
+                epoch: header.epoch,
+                seq: header.seq,
+                ack: header.ack,
+            };
+            self.put(Packet::ToOwner(Event::Notice(notice)));
+        }
+        self.put(packet);
+    }
+
+    pub(super) fn servers_repeat(&mut self) {
+        let ids: Vec<_> = self.servers.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.answer(id));
+    }
+
+    pub(super) fn release(&mut self, id: ServerId, request: Release) {
+        let server = self.servers.entry(id).or_default();
+        let outcome = match &mut server.held {
+            Some(held) if (held.header.epoch, held.header.seq) == (request.epoch, request.seq) => {
+                if request.requests.wrapping_sub(held.header.requests) as i32 > 0 {
+                    held.header.requests = request.requests;
+                    held.header.boundary = request.boundary;
+                }
+                let complete =
+                    held.answered == held.header.requests && held.acknowledged == held.written;
+                if held.header.boundary == request.boundary
+                    && held.next == request.boundary
+                    && complete
+                {
+                    let ack = held.written;
+                    server.ended.push((request.epoch, request.seq, ack));
+                    server.held = None;
+                    Outcome::Released { ack }
+                } else {
+                    held.waited_for = true;
+                    Outcome::Busy
+                }
+            }
+            _ => match server
+                .ended
+                .iter()
+                .find(|(epoch, seq, _)| (*epoch, *seq) == (request.epoch, request.seq))
+            {
+                Some((.., ack)) => Outcome::Released { ack: *ack },
+                None => Outcome::Unknown,
+            },
+        };
+        self.put(Packet::ToOwner(Event::Answer(request.answer(outcome))));
+    }
+}
+
+fn whole_request(bytes: &[u8]) -> Option<usize> {
+    let Ok(Parsed::Complete(head)) = RequestHead::parse(bytes) else {
+        return None;
+    };
+    let BodyLength::Length(body) = head.body else {
+        return None;
+    };
+    let length = head.head_len + body as usize;
+    (bytes.len() >= length).then_some(length)
+}
