@@ -6,7 +6,7 @@
  *   bind                                    adopt.h
  *   release                                 release.h
  *   forward                                 decapsulated, then as below
- *   TCP to a service, flow held             pass
+ *   TCP to a service, flow held             pass; back in the queue while its socket is being made
  *   TCP to a service, flow fenced           drop
  *   TCP to a service, flow unknown          pass if a socket has it (the agent was restarted), else drop and report
  */
@@ -41,8 +41,10 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct packe
 		return socket.state ? pass(passed) : drop(COUNT_REFUSE_UNKNOWN);
 	}
 	flow->seen_ns = bpf_ktime_get_ns();
-	if (flow->state == SERVED_FENCED)
+	if (flow->state == SERVED_FENCED || flow->state == SERVED_REFUSED)
 		return drop(COUNT_FENCE_DROPPED);
+	if (!is_adopted(skb, &key, flow))
+		return times_requeued(skb) < REQUEUED_MOST ? requeue(skb, COUNT_WAITED) : drop(COUNT_REFUSE_UNKNOWN);
 	if (p->flags & TCP_FIN) {
 		flow->flags |= SERVED_CLIENT_FIN;
 		flow->client_fin = p->seq + p->payload_length + 1;
@@ -51,7 +53,7 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct packe
 		flow->flags &= ~SERVED_WAITED_FOR;
 		tell(NOTICE_READY, 0, &key, flow);
 	}
-	return pass(passed);
+	return pass_unmarked(skb, passed);
 }
 
 /* All zero: any (the relay's agent, on lo). */
@@ -116,6 +118,7 @@ SEC("tc") int backend_egress(struct __sk_buff *skb)
 		return drop(COUNT_FENCE_DROPPED);
 	if (flow->state == SERVED_ENDED)
 		return TC_NEXT;
+	flow->state = SERVED_HELD;
 	if (p.payload_length)
 		follow(skb, &p, flow);
 	if (p.flags & TCP_FIN)

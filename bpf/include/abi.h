@@ -64,6 +64,8 @@ enum served_state {
 	SERVED_HELD = 1,   /* a socket here answers it */
 	SERVED_FENCED = 2, /* released: nothing leaves any more */
 	SERVED_ENDED = 3,  /* closed by both sides; kept for a while so that its bind is not adopted twice */
+	SERVED_ADOPTING = 4, /* given to the kernel; nothing of a socket was seen yet */
+	SERVED_REFUSED = 5,  /* its bind failed, and the proxy was told: it must not be adopted after all */
 };
 
 enum served_flags {
@@ -100,7 +102,7 @@ struct served_flow {
 	__u32 released_at; /* the server's next sequence number when it was released */
 	__u32 client_fin;  /* sequence number after the client's FIN */
 	__be32 proxy[4];   /* who sent the newest header */
-	__u32 pad;
+	__u32 refusal;     /* enum refusal, if refused */
 	struct framing framing;
 	__u64 seen_ns;
 };
@@ -209,7 +211,6 @@ struct notice {
 enum refusal {
 	REFUSED_NO_LISTENER = 1, /* nobody listens at the service's address */
 	REFUSED_BY_KERNEL = 2,   /* bpf_sk_assign_tcp_reqsk: options that this kernel does not accept, MPTCP listener */
-	REFUSED_TABLE_FULL = 3,
 };
 
 /* ---- counters: one list, read by the metrics --------------------------------------------------------------------------- */
@@ -242,6 +243,7 @@ enum refusal {
 	X(PASSED, "passed", "held")                                 \
 	X(DECAPSULATED, "passed", "held_encapsulated")              \
 	X(CLEARED, "requeued", "old_socket_removed")                \
+	X(WAITED, "requeued", "adoption_under_way")                 \
 	X(RELEASED, "answered", "released")                         \
 	X(BUSY, "answered", "busy")                                 \
 	X(CLOSED, "answered", "closed")                             \
@@ -256,6 +258,7 @@ enum refusal {
 	X(REFUSE_SYN, "dropped", "syn")                             \
 	X(REFUSE_NO_SERVICE, "dropped", "no_service")               \
 	X(REFUSE_ADOPTION, "dropped", "adoption_refused")           \
+	X(REFUSE_TABLE_FULL, "dropped", "flow_table_full")          \
 	X(REFUSE_TAKEN, "dropped", "addresses_taken")               \
 	X(NOTICE_LOST, "lost", "notice_ring_full")
 

@@ -17,7 +17,6 @@ extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struc
 
 #define MSS_MIN_IPV4 536
 #define MSS_MIN_IPV6 1220
-#define WAY_CLEARED 0x42540001 /* skb->mark of a bind that was put back in the queue behind a reset */
 #define STALE_MS 30000
 
 /* The newest cluster clock that an authenticated header showed, and when: a bind much older than that was recorded and sent again. */
@@ -94,9 +93,9 @@ static __noinline int assign(struct __sk_buff *skb, const struct service *servic
  * copy of the bind waits behind it in the queue. */
 static __always_inline int clear_the_way(struct __sk_buff *skb, const struct flow_key *key, const struct socket_view *socket)
 {
-	if (skb->mark == WAY_CLEARED || socket->state == STATE_NEW_SYN_RECV)
+	if (times_requeued(skb) >= REQUEUED_MOST || socket->state == STATE_NEW_SYN_RECV)
 		return drop(COUNT_REFUSE_TAKEN); /* the client sends it again */
-	skb->mark = WAY_CLEARED;
+	skb->mark = REQUEUED | (times_requeued(skb) + 1);
 	if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS) || become_reset(skb, key, socket->rcv_nxt))
 		return drop(COUNT_REFUSE_TAKEN);
 	skb->mark = 0;
@@ -146,15 +145,25 @@ static __always_inline int adopt(struct __sk_buff *skb, const struct packet *out
 		if (newer == 0) {
 			if (held->seq != bpf_ntohl(bind->seq) || held->state == SERVED_FENCED)
 				return drop(COUNT_REFUSE_REPEATED);
+			if (held->state == SERVED_REFUSED) {
+				tell(NOTICE_REFUSED, held->refusal, key, held); /* the first notice may have been lost */
+				return drop(COUNT_REFUSE_REPEATED);
+			}
+			if (!is_adopted(skb, key, held)) {
+				if (times_requeued(skb) < REQUEUED_MOST)
+					return requeue(skb, COUNT_WAITED);
+				goto adopt; /* the kernel had no room for it (accept queue), and nothing was executed */
+			}
 			take_state(held, bind, outer);
 			held->seen_ns = bpf_ktime_get_ns();
 			if (inner->flags & TCP_FIN) {
 				held->flags |= SERVED_CLIENT_FIN;
 				held->client_fin = inner->seq + inner->payload_length + 1;
 			}
-			return cut(skb, header, inner->ipv6) ? drop(COUNT_REFUSE_MALFORMED) : pass(COUNT_HEADER_PASSED);
+			return cut(skb, header, inner->ipv6) ? drop(COUNT_REFUSE_MALFORMED) : pass_unmarked(skb, COUNT_HEADER_PASSED);
 		}
 	}
+adopt:
 	if (inner->seq != bpf_ntohl(bind->seq))
 		return drop(COUNT_REFUSE_EARLY);
 
@@ -163,7 +172,7 @@ static __always_inline int adopt(struct __sk_buff *skb, const struct packet *out
 		return clear_the_way(skb, key, &socket);
 
 	__builtin_memset(flow, 0, sizeof(*flow));
-	flow->state = SERVED_HELD;
+	flow->state = SERVED_ADOPTING;
 	flow->service = service->index;
 	flow->epoch = bpf_ntohl(bind->epoch);
 	flow->seq = inner->seq;
@@ -190,17 +199,20 @@ static __always_inline int adopt(struct __sk_buff *skb, const struct packet *out
 	__u16 least = inner->ipv6 ? MSS_MIN_IPV6 : MSS_MIN_IPV4;
 	if (attrs.mss < least)
 		attrs.mss = least;
-	if (bpf_map_update_elem(&served, key, flow, BPF_ANY)) {
-		tell(NOTICE_REFUSED, REFUSED_TABLE_FULL, key, flow);
-		return drop(COUNT_REFUSE_ADOPTION);
-	}
+	/* Not told to the proxy: what cannot be remembered as refused might be adopted later, and be executed twice. */
+	if (bpf_map_update_elem(&served, key, flow, BPF_ANY))
+		return drop(COUNT_REFUSE_TABLE_FULL);
 	int refusal = cut(skb, header, inner->ipv6) ? REFUSED_BY_KERNEL : assign(skb, service, key, &attrs);
 	if (refusal) {
-		bpf_map_delete_elem(&served, key);
+		held = bpf_map_lookup_elem(&served, key);
+		if (held) {
+			held->state = SERVED_REFUSED;
+			held->refusal = refusal;
+		}
 		tell(NOTICE_REFUSED, refusal, key, flow);
 		return drop(COUNT_REFUSE_ADOPTION);
 	}
-	return pass(COUNT_ADOPTED);
+	return pass_unmarked(skb, COUNT_ADOPTED);
 }
 
 #endif

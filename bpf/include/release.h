@@ -28,6 +28,10 @@ static __always_inline __u8 decide(struct served_flow *flow, const struct wire_r
 		flow->released_at = socket->write_seq;
 		return RELEASE_RELEASED;
 	}
+	if (flow->state == SERVED_REFUSED)
+		return RELEASE_UNKNOWN;
+	if (flow->state == SERVED_ADOPTING && !socket->state)
+		return RELEASE_BUSY;
 	if (flow->state == SERVED_ENDED || socket->state != STATE_ESTABLISHED || flow->flags & SERVED_SERVER_FIN)
 		return RELEASE_CLOSED;
 	if (distance(flow->requests, requests) > 0) {

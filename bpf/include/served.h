@@ -139,6 +139,44 @@ static __noinline int look_at_socket(struct __sk_buff *skb, const struct flow_ke
 	return 0;
 }
 
+/* A packet that another CPU's work must precede (a socket being made or removed) goes to the end of this CPU's queue, a bounded number of
+ * times, counted in its mark. */
+#define REQUEUED 0x42540000
+#define REQUEUED_MOST 32
+
+static __always_inline __u32 times_requeued(const struct __sk_buff *skb)
+{
+	return (skb->mark & 0xffff0000) == REQUEUED ? skb->mark & 0xffff : 0;
+}
+
+static __always_inline int requeue(struct __sk_buff *skb, enum counter why)
+{
+	skb->mark = REQUEUED | (times_requeued(skb) + 1);
+	count(why);
+	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}
+
+static __always_inline int pass_unmarked(struct __sk_buff *skb, enum counter why)
+{
+	if (times_requeued(skb))
+		skb->mark = 0;
+	return pass(why);
+}
+
+/* Whether the flow's socket is there. While its adoption is under way on another CPU, packets that overtake it must wait: without a socket
+ * the kernel would answer them with a reset. */
+static __always_inline int is_adopted(struct __sk_buff *skb, const struct flow_key *key, struct served_flow *flow)
+{
+	struct socket_view socket = {};
+
+	if (flow->state != SERVED_ADOPTING)
+		return 1;
+	look_at_socket(skb, key, &socket);
+	if (socket.state && flow->state == SERVED_ADOPTING)
+		flow->state = SERVED_HELD;
+	return socket.state != 0;
+}
+
 static __always_inline void tell(__u8 what, __u8 reason, const struct flow_key *key, const struct served_flow *flow)
 {
 	struct notice *n = bpf_ringbuf_reserve(&notices, sizeof(*n), 0);

@@ -146,10 +146,11 @@ impl<D: Decide> Transition<'_, D> {
                 self.tell_round_trip(&entry, segment);
             }
         }
-        self.out.push(Action::Put(self.key, entry));
+        // The table last: what the kernel forwards by it must not overtake the bind.
         for segment in segments {
             self.bind(&entry, batch.to, segment);
         }
+        self.out.push(Action::Put(self.key, entry));
         entry
     }
 

@@ -10,7 +10,7 @@ use crate::requests::Batch;
 use crate::{Entry, Limits};
 
 /// Bytes that one flow may have held.
-pub(crate) const MAX_HELD: usize = 128 * 1024;
+pub(crate) const MAX_HELD: usize = 1024 * 1024;
 
 /// What a pending flow costs besides its bytes.
 const OVERHEAD: usize = 256;

@@ -50,6 +50,8 @@ pub mod served_state {
     pub const FENCED: u8 = 2;
     /// Closed by both sides.
     pub const ENDED: u8 = 3;
+    /// Given to the kernel; nothing of a socket was seen yet.
+    pub const ADOPTING: u8 = 4;
 }
 
 /// A type that any bytes of its size make, and that has no padding.

@@ -129,10 +129,13 @@ fn dropped(reason: &str) -> (i32, String) {
 #[test]
 fn a_genuine_bind_gets_as_far_as_the_listener() {
     let mut bench = Bench::new();
-    for signed_by in [MESSAGE_KEY, OLD_KEY] {
+    for (signed_by, reason) in [
+        (MESSAGE_KEY, "adoption_refused"),
+        (OLD_KEY, "repeated_bind"),
+    ] {
         let (verdict, moved, told, _) =
             bench.ingress(&bind_frame(&bind(), signed_by, &request(1000)));
-        assert_eq!((verdict, moved), dropped("adoption_refused"));
+        assert_eq!((verdict, moved), dropped(reason));
         let [told] = &told[..] else {
             panic!("{told:?}")
         };

@@ -294,7 +294,7 @@ fn a_body_without_known_end_pins_the_flow() {
         if head.starts_with("CONNECT") {
             assert_eq!(
                 brief(&actions),
-                "+to_relay, put relay pinned, bind relay 0..38"
+                "+to_relay, bind relay 0..38, put relay pinned"
             );
             continue;
         }
