@@ -52,6 +52,8 @@ pub mod served_state {
     pub const ENDED: u8 = 3;
     /// Given to the kernel; nothing of a socket was seen yet.
     pub const ADOPTING: u8 = 4;
+    /// Its bind failed.
+    pub const REFUSED: u8 = 5;
 }
 
 /// A type that any bytes of its size make, and that has no padding.
