@@ -1,8 +1,11 @@
 //! Network namespaces by name, as `ip netns` keeps them.
 
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+
+use anyhow::ensure;
 
 use crate::command;
 
@@ -29,12 +32,25 @@ impl Netns {
         command::run(Command::new("ip").args(["netns", "add", &self.0])).map(drop)
     }
 
-    /// Deletes the name; interfaces inside vanish when the last process inside has ended.
+    /// Deletes the name; interfaces inside vanish when the last process inside has ended. Does so also after an interrupt: that is when
+    /// things are to be removed.
     ///
     /// # Errors
     /// When there is none of that name.
     pub(crate) fn delete(&self) -> anyhow::Result<()> {
-        command::run(Command::new("ip").args(["netns", "delete", &self.0])).map(drop)
+        let mut ip = Command::new("ip");
+        let output = ip
+            .args(["netns", "delete", &self.0])
+            .process_group(0)
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "cannot delete namespace {}: {}",
+            self.0,
+            said.trim()
+        );
+        Ok(())
     }
 
     /// A command inside. Not by `ip netns exec`: that mounts a fresh /sys, which hides /sys/fs/bpf.

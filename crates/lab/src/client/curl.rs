@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -19,16 +18,14 @@ struct WriteOut {
     size_download: u64,
 }
 
+/// Seconds without progress after which a transfer counts as failed.
+const STALL: &str = "20";
+
 /// One request by curl on the client; `arguments` are added to its command line.
 ///
 /// # Errors
 /// When curl fails, with what it said.
-pub(crate) fn curl(
-    lab: &Lab,
-    url: &str,
-    arguments: &[&str],
-    patience: Duration,
-) -> anyhow::Result<Answer> {
+pub(crate) fn curl(lab: &Lab, url: &str, arguments: &[&str]) -> anyhow::Result<Answer> {
     let heads = lab.dir("client").join("heads");
     let mut curl = lab.netns("client").command("curl");
     curl.args([
@@ -41,11 +38,15 @@ pub(crate) fn curl(
         "-w",
         "%{stderr}%{json}",
     ]);
-    curl.arg("-D")
-        .arg(&heads)
-        .args(["-m", &patience.as_secs().to_string()])
-        .args(arguments)
-        .arg(url);
+    curl.args([
+        "--connect-timeout",
+        STALL,
+        "--speed-limit",
+        "1",
+        "--speed-time",
+        STALL,
+    ]);
+    curl.arg("-D").arg(&heads).args(arguments).arg(url);
     let ((_, sha256), output) = command::piped(&mut curl, &[], |body| digest(body))?;
     let said = String::from_utf8_lossy(&output.stderr);
     let (said, json) = said.split_at(said.find('{').unwrap_or(said.len()));

@@ -71,6 +71,16 @@ impl Content {
             .try_for_each(|(name, _)| self.file(name).map(drop))
     }
 
+    /// Reads the first `bytes` of the sparse file, so that no measurement waits for the page cache to have them.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn cache_sparse(&self, bytes: u64) -> anyhow::Result<()> {
+        let file = fs::File::open(self.root.join(SPARSE.0))?;
+        io::copy(&mut file.take(bytes), &mut io::sink())?;
+        Ok(())
+    }
+
     /// A file by name, made now if it is not there yet.
     ///
     /// # Errors

@@ -1,16 +1,14 @@
 //! What Baton does, told as one would tell it to somebody beside the screen.
 
-use std::time::Duration;
-
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::compare::{bulk, start_nginx};
+use super::compare::{bulk, bulk_bytes, start_nginx};
 use super::site::unique_name;
 use super::statistics::median;
 use super::{SERVERS, Setting};
 use crate::client::{Expected, curl, url};
-use crate::cluster::{Lab, POOLS, RunningLab, SPARSE};
+use crate::cluster::{Lab, POOLS, RunningLab};
 use crate::command;
 use crate::report::{Counts, Recorder};
 
@@ -112,12 +110,7 @@ fn download(lab: &mut Lab, counts: &mut Counts, story: &Story) -> anyhow::Result
     let file = lab.content.file("100MB")?;
     let hosts = ["client", "proxy1", "backend1"];
     let before = sent(lab, &hosts)?;
-    let answer = curl(
-        lab,
-        &url(lab.vip(), "/a/100MB"),
-        &[],
-        Duration::from_secs(60),
-    );
+    let answer = curl(lab, &url(lab.vip(), "/a/100MB"), &[]);
     let answer = counts.check(answer, &Expected::file(SERVERS[0], &file))?;
     let after = sent(lab, &hosts)?;
     story.say(
@@ -154,7 +147,8 @@ fn speeds(
     short: bool,
     story: &Story,
 ) -> anyhow::Result<()> {
-    let bytes = if short { 256 << 20 } else { SPARSE.1 };
+    let bytes = bulk_bytes(short);
+    lab.content.cache_sparse(bytes)?;
     let mechanism = lab.options.mechanism.name();
     let mut medians = Vec::new();
     recorder.case("demo/speed", |counts| {

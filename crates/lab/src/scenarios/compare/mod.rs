@@ -9,7 +9,7 @@ use crate::cluster::requirements;
 use crate::report::Recorder;
 pub(crate) use systems::start_nginx;
 use systems::{System, Systems};
-pub(crate) use workload::{Workload, bulk};
+pub(crate) use workload::{Workload, bulk, bulk_bytes};
 
 /// Ratios worth telling.
 const RATIOS: [(System, System); 8] = [

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
+use super::workload::bulk_bytes;
 use crate::client::{Expected, curl, url};
 use crate::cluster::{Lab, Mechanism, RunningLab, haproxy, nginx_command, nginx_proxy};
 use crate::report::Counts;
@@ -58,7 +58,9 @@ impl Systems {
             let mut options = setting.options.clone();
             options.mechanism = mechanism;
             let name = format!("compare-{}-{}", std::process::id(), mechanism.name());
-            RunningLab::up(&name, options, setting.baton)
+            let lab = RunningLab::up(&name, options, setting.baton)?;
+            lab.content.cache_sparse(bulk_bytes(setting.short))?;
+            Ok(lab)
         };
         let others = || {
             let mut lab = lab(Mechanism::Relay)?;
@@ -104,7 +106,7 @@ impl Systems {
     ) -> anyhow::Result<()> {
         let (lab, address) = self.place(system)?;
         let file = lab.content.file("20MB")?;
-        let answer = curl(lab, &url(address, "/a/20MB"), &[], Duration::from_secs(60));
+        let answer = curl(lab, &url(address, "/a/20MB"), &[]);
         counts
             .check(answer, &Expected::file(SERVERS[0], &file))
             .map(drop)

@@ -54,11 +54,16 @@ impl Workload {
         counts: &mut Counts,
     ) -> anyhow::Result<f64> {
         match self {
-            Self::Bulk => bulk(lab, to, if short { 256 << 20 } else { SPARSE.1 }, counts),
+            Self::Bulk => bulk(lab, to, bulk_bytes(short), counts),
             Self::Keepalive => load(lab, to, &[], seconds, counts),
             Self::Close => load(lab, to, &["Connection: close"], seconds, counts),
         }
     }
+}
+
+/// How much `bulk` downloads.
+pub(crate) fn bulk_bytes(short: bool) -> u64 {
+    if short { 256 << 20 } else { SPARSE.1 }
 }
 
 /// Downloads the first `bytes` of the sparse file; in MB/s. curl throws them away: a checksum would cost more than the transfer.
@@ -74,12 +79,7 @@ pub(crate) fn bulk(
     counts.transfers += 1;
     let url = url(from, &format!("/a/{}", SPARSE.0));
     let range = format!("0-{}", bytes - 1);
-    let answer = curl(
-        lab,
-        &url,
-        &["-r", &range, "-o", "/dev/null"],
-        Duration::from_secs(120),
-    );
+    let answer = curl(lab, &url, &["-r", &range, "-o", "/dev/null"]);
     let answer = answer.inspect_err(|_| counts.failed += 1)?;
     if answer.status != 206 {
         counts.failed += 1;

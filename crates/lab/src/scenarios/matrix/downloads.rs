@@ -2,18 +2,16 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::{Place, complete, patience};
+use super::{Place, complete};
 use crate::client::{Expected, Plan, Request, curl, fetch, url};
 use crate::cluster::{Lab, POOLS};
 use crate::report::{Counts, Recorder};
 use crate::scenarios::SERVERS;
 
 const ITEM: &str = "5.1";
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn cases(recorder: &mut Recorder, place: &mut Place<'_, '_>) -> anyhow::Result<()> {
     for (number, file) in place.path.get.clone().into_iter().enumerate() {
@@ -39,12 +37,7 @@ pub(super) fn cases(recorder: &mut Recorder, place: &mut Place<'_, '_>) -> anyho
     })?;
     recorder.case(&place.case_name(ITEM, "range-unsatisfiable"), |counts| {
         let lab = place.lab()?;
-        let answer = curl(
-            lab,
-            &url(lab.vip(), "/a/1MB"),
-            &["-r", "2000000-"],
-            PATIENCE,
-        );
+        let answer = curl(lab, &url(lab.vip(), "/a/1MB"), &["-r", "2000000-"]);
         let answer = counts.check(answer, &Expected::status(416, SERVERS[0]))?;
         Ok(format!("416 with {} bytes of explanation", answer.bytes))
     })?;
@@ -59,7 +52,6 @@ fn get(lab: &mut Lab, counts: &mut Counts, pool: usize, file: &str) -> anyhow::R
         lab,
         &url(lab.vip(), &format!("/{}/{file}", POOLS[pool])),
         &[],
-        patience(expected.bytes),
     );
     let answer = counts.check(answer, &Expected::file(SERVERS[pool], &expected))?;
     Ok(format!(
@@ -115,7 +107,7 @@ fn single_range(
     length: usize,
 ) -> anyhow::Result<String> {
     let expected = Expected::status(206, SERVERS[2]).bytes(&part(lab, first, length)?);
-    let answer = curl(lab, &url(lab.vip(), "/c/1MB"), &["-r", range], PATIENCE);
+    let answer = curl(lab, &url(lab.vip(), "/c/1MB"), &["-r", range]);
     let answer = counts.check(answer, &expected)?;
     Ok(answer
         .header("Content-Range")
@@ -128,12 +120,7 @@ fn several_ranges(lab: &mut Lab, counts: &mut Counts) -> anyhow::Result<String> 
     let url = url(lab.vip(), "/a/1MB");
     let saved = lab.dir("client").join("ranges");
     let saved_name = saved.display().to_string();
-    let answer = curl(
-        lab,
-        &url,
-        &["-r", "0-99,5000-5199", "-o", &saved_name],
-        PATIENCE,
-    );
+    let answer = curl(lab, &url, &["-r", "0-99,5000-5199", "-o", &saved_name]);
     let answer = counts.check(answer, &Expected::status(206, SERVERS[0]))?;
     let kind = answer.header("Content-Type").unwrap_or_default();
     let boundary = kind
@@ -158,7 +145,7 @@ fn several_ranges(lab: &mut Lab, counts: &mut Counts) -> anyhow::Result<String> 
 /// 304 has no body; the request after it is in step.
 fn not_modified(lab: &mut Lab, counts: &mut Counts) -> anyhow::Result<String> {
     let file = lab.content.file("1MB")?;
-    let first = curl(lab, &url(lab.vip(), "/a/1MB"), &[], PATIENCE);
+    let first = curl(lab, &url(lab.vip(), "/a/1MB"), &[]);
     let first = counts.check(first, &Expected::file(SERVERS[0], &file))?;
     let tag = first.header("ETag").context("no ETag")?;
     let since = first.header("Last-Modified").context("no Last-Modified")?;

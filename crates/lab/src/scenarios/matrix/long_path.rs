@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::Place;
 use super::uploads::{NO_EXPECT, put};
-use super::{Place, patience};
 use crate::client::{Answer, Expected, curl, url};
 use crate::cluster::{Lab, Mechanism};
 use crate::report::{Counts, Recorder};
@@ -52,12 +52,7 @@ type Transfer = fn(&mut Lab, &mut Counts, SocketAddr) -> anyhow::Result<Answer>;
 
 fn download(lab: &mut Lab, counts: &mut Counts, from: SocketAddr) -> anyhow::Result<Answer> {
     let file = lab.content.file(FILE)?;
-    let answer = curl(
-        lab,
-        &url(from, &format!("/a/{FILE}")),
-        &[],
-        patience(file.bytes),
-    );
+    let answer = curl(lab, &url(from, &format!("/a/{FILE}")), &[]);
     counts.check(answer, &Expected::file(SERVERS[0], &file))
 }
 

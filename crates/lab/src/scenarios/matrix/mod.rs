@@ -196,11 +196,6 @@ fn variants(short: bool) -> &'static [ClientTcp] {
     }
 }
 
-/// How long a transfer may take before it counts as failed: 20 s, and 1 MB/s at the least.
-fn patience(bytes: u64) -> Duration {
-    Duration::from_secs(20 + bytes / 1_000_000)
-}
-
 /// The answers of one connection, if all requests had one.
 fn complete(outcome: crate::client::Outcome) -> anyhow::Result<Vec<crate::client::Answer>> {
     match outcome.error {

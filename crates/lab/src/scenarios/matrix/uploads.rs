@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, bail, ensure};
 
-use super::{Place, complete, patience};
+use super::{Place, complete};
 use crate::client::{Answer, Expected, Plan, Request, curl, fetch, url};
 use crate::cluster::{File, Lab, POOLS, digest};
 use crate::origin::Received;
@@ -75,7 +75,7 @@ pub(super) fn put(
     headers
         .iter()
         .for_each(|header| arguments.extend(["-H", header]));
-    let answer = curl(lab, &url(to, &path), &arguments, patience(file.bytes));
+    let answer = curl(lab, &url(to, &path), &arguments);
     let answer = counts.check(answer, &Expected::status(201, SERVERS[pool]));
     let stored = lab.dir(SERVERS[pool]).join(&path[1..]);
     let found = fs::File::open(&stored).and_then(|mut stored| digest(&mut stored));
@@ -120,7 +120,6 @@ fn post(
         lab,
         &url(lab.vip(), &format!("/{}/echo", POOLS[pool])),
         &arguments,
-        patience(file.bytes),
     );
     counts.check(answer, &expected).map(|answer| told(&answer))
 }
