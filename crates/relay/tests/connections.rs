@@ -80,6 +80,7 @@ async fn a_client_that_only_ends_its_side_is_answered() {
     client.end().await;
     let mut server = origin.accept().await;
     server.head().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
         .await;
