@@ -10,6 +10,7 @@ pub mod cli;
 mod commands;
 pub mod config;
 pub mod context;
+mod keys;
 pub mod logging;
 pub mod proxy;
 pub mod relays;

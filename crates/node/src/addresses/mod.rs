@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::address::AddressMessage;
+use rtnetlink::packet_route::link::LinkAttribute;
 
 use crate::config::Vip;
 pub use subnets::Subnets;
@@ -50,6 +51,8 @@ pub struct Addresses {
 pub enum AddressError {
     #[error("cannot open a netlink socket: {0}")]
     Netlink(#[source] std::io::Error),
+    #[error("there is no interface \"{interface}\" to read the MTU of: correct [node] interfaces")]
+    NoMtu { interface: String },
     #[error("there is no interface \"{interface}\" to hold {address}: correct [node] interfaces")]
     NoInterface { address: IpAddr, interface: String },
     #[error(
@@ -87,6 +90,34 @@ impl Addresses {
             }
         }
         Ok(())
+    }
+
+    /// The smallest MTU of these interfaces (bytes). By netlink: `/sys` may show another network namespace.
+    pub async fn mtu(&self, interfaces: &[String]) -> Result<usize, AddressError> {
+        let mut smallest = None;
+        for interface in interfaces {
+            let mut links = self
+                .netlink
+                .link()
+                .get()
+                .match_name(interface.to_owned())
+                .execute();
+            let link = links.try_next().await.ok().flatten();
+            let mtu = link
+                .into_iter()
+                .flat_map(|link| link.attributes)
+                .find_map(|attribute| match attribute {
+                    LinkAttribute::Mtu(mtu) => Some(mtu as usize),
+                    _ => None,
+                });
+            let mtu = mtu.ok_or_else(|| AddressError::NoMtu {
+                interface: interface.clone(),
+            })?;
+            smallest = Some(smallest.map_or(mtu, |least: usize| least.min(mtu)));
+        }
+        smallest.ok_or(AddressError::NoMtu {
+            interface: "none".into(),
+        })
     }
 
     /// Whether the address was added; `false` when the interface had it.

@@ -21,6 +21,11 @@ pub static RELEASES: Family =
 /// Packets that the kernel gave to user space for a decision.
 pub static PUNTS: Family =
     Family::counter("baton_punts", "Packets given to user space for a decision");
+/// What the owner of the flows saw and decided; label `event`.
+pub static DECISIONS: Family = Family::counter(
+    "baton_decisions",
+    "What was seen and decided about flows, by event",
+);
 /// What went wrong; label `kind`.
 pub static ERRORS: Family = Family::counter("baton_errors", "Errors by kind");
 /// Flows in the kernel table; label `role`.
