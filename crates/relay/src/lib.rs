@@ -8,7 +8,7 @@
 //!               \_______________ Exchange ______________/    \___ Upstreams (idle connections)
 //! ```
 //!
-//! [`ClientIo`](client::ClientIo) lets hyper see a request only after `baton-packet` has parsed its head as strictly as
+//! `ClientIo` lets hyper see a request only after `baton-packet` has parsed its head as strictly as
 //! the proxies do; what is ambiguous is answered with 400 there and never passed on.
 //!
 //! What is passed on differs from what came in this: hop-by-hop headers are removed, `X-Forwarded-*` are set, header
