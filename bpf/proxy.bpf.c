@@ -222,7 +222,7 @@ static __always_inline int bound(struct __sk_buff *skb, const struct packet *p, 
 	return forward(skb, p, entry);
 }
 
-/* The first segment of a new flow, if it opens the cookie. */
+/* The first segment of a new flow, if it opens the cookie; -1 if not. */
 static __always_inline int begin(struct __sk_buff *skb, const struct packet *p, const struct vip *vip, const struct flow_key *key,
 				 struct flow_entry *old, struct punt *head)
 {
@@ -231,6 +231,9 @@ static __always_inline int begin(struct __sk_buff *skb, const struct packet *p, 
 
 	if (!open_cookie(key, p->seq - 1, p->ack - 1, now_ms(&settings), &settings, &o))
 		return -1;
+	/* The handshake's ACK. On a tuple that is used again it must not reach the old connection's server, which would answer with a reset. */
+	if (!p->payload_length)
+		return drop(COUNT_DROP_BARE_ACK);
 	parse_options(skb, p, &own);
 	head->fresh = 1;
 	head->mss = o.mss;
@@ -267,15 +270,15 @@ static __always_inline int to_vip(struct __sk_buff *skb, const struct packet *p,
 	}
 	if (!(p->flags & (TCP_ACK | TCP_RST)))
 		return drop(COUNT_DROP_BAD_FLAGS);
-	if (p->payload_length && !(p->flags & TCP_RST) && (!entry || entry->flags & FLOW_REUSED)) {
+	if (!entry && !p->payload_length)
+		return drop(p->flags & (TCP_RST | TCP_FIN) ? COUNT_DROP_NO_FLOW : COUNT_DROP_BARE_ACK);
+	if ((!entry || entry->flags & FLOW_REUSED) && !(p->flags & TCP_RST)) {
 		int verdict = begin(skb, p, vip, &head.key, entry, &head);
 		if (verdict >= 0)
 			return verdict;
-		if (!entry)
-			return drop(COUNT_DROP_BAD_COOKIE);
 	}
 	if (!entry)
-		return drop(p->flags & TCP_RST || p->flags & TCP_FIN ? COUNT_DROP_NO_FLOW : COUNT_DROP_BARE_ACK);
+		return drop(p->flags & TCP_RST ? COUNT_DROP_NO_FLOW : COUNT_DROP_BAD_COOKIE);
 	if (entry->state == FLOW_BOUND)
 		return bound(skb, p, entry, &head);
 	entry->seen_ns = bpf_ktime_get_ns();

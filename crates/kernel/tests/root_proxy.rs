@@ -621,6 +621,16 @@ fn a_port_used_again_begins_a_new_flow() {
         seq: 7_000_000,
         ..Tcp::syn(CLIENT, VIP)
     });
+    let acknowledgement = Tcp {
+        flags: "",
+        payload: vec![],
+        ..request.clone()
+    };
+    assert_eq!(
+        bench.verdict(&acknowledgement.frame()),
+        dropped("handshake_ack"),
+        "the old server would answer it with a reset"
+    );
     let (_, _, moved, punts) = bench.run(&request.frame());
     assert_eq!(moved, ["punted/first_request"]);
     assert!(punts[0].fresh.is_some());
