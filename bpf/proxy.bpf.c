@@ -5,10 +5,10 @@
  *   SYN                                      SYN-ACK with a cookie; nothing is kept
  *   no entry, no payload                     drop (the handshake's ACK)
  *   no entry (or a reused tuple), payload    cookie right: entry PENDING, punt as fresh; wrong: drop
- *   PENDING, payload                         punt
+ *   PENDING, payload or FIN                  punt
  *   BOUND, pinned or wholly below boundary   forward
  *   BOUND, needs the bind header again       punt
- *   BOUND, reaches the boundary              punt: a new request
+ *   BOUND, reaches beyond the boundary       punt: a new request, or the FIN behind it
  */
 #include "abi.h"
 #define COUNTERS(X) PROXY_COUNTERS(X)
@@ -216,9 +216,11 @@ static __always_inline int bound(struct __sk_buff *skb, const struct packet *p, 
 		if (!(entry->flags & FLOW_CONFIRMED) && distance(entry->header_end, p->seq) < 0 &&
 		    distance(entry->unconfirmed, p->seq + p->payload_length) > 0)
 			return punt(skb, p, head, COUNT_PUNTED_UNCONFIRMED);
-		if (!(entry->flags & FLOW_PINNED) && distance(entry->boundary, p->seq + p->payload_length) > 0)
-			return punt(skb, p, head, COUNT_PUNTED_BOUNDARY);
 	}
+	/* A FIN behind a request that waits goes where the request goes; one right at the boundary just closes. */
+	if ((p->payload_length || p->flags & TCP_FIN) && !(p->flags & TCP_RST) && !(entry->flags & FLOW_PINNED) &&
+	    distance(entry->boundary, p->seq + p->payload_length) > 0)
+		return punt(skb, p, head, COUNT_PUNTED_BOUNDARY);
 	return forward(skb, p, entry);
 }
 
@@ -282,7 +284,7 @@ static __always_inline int to_vip(struct __sk_buff *skb, const struct packet *p,
 	if (entry->state == FLOW_BOUND)
 		return bound(skb, p, entry, &head);
 	entry->seen_ns = bpf_ktime_get_ns();
-	if (p->payload_length && !(p->flags & TCP_RST))
+	if ((p->payload_length || p->flags & TCP_FIN) && !(p->flags & TCP_RST))
 		return punt(skb, p, &head, COUNT_PUNTED_PENDING);
 	return drop(COUNT_DROP_UNDECIDED);
 }

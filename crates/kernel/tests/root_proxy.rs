@@ -490,6 +490,17 @@ fn a_bound_flow() {
     );
     let punted = || (DROP, "punted/boundary".to_string());
     assert_eq!(
+        bench.verdict(
+            &Tcp {
+                flags: "F",
+                ..data(2100, 0)
+            }
+            .frame()
+        ),
+        punted(),
+        "a FIN behind a request that waits"
+    );
+    assert_eq!(
         bench.verdict(&data(2000, 1).frame()),
         punted(),
         "at the boundary"

@@ -78,10 +78,12 @@ impl Segment {
         self.seq + self.payload.len() as u32
     }
 
-    /// The parts before and from `seq` on; a segment without payload, and a FIN that ends at `seq`, are before it.
+    /// The parts before and from `seq` on. A FIN belongs to the byte before it: right at `seq` it is before, behind it after. What has
+    /// neither payload nor FIN is before.
     pub fn split_at(self, seq: Seq) -> (Option<Segment>, Option<Segment>) {
         let before = seq - self.seq;
-        if self.payload.is_empty() || self.payload_end().at_or_before(seq) {
+        let says_nothing = self.payload.is_empty() && !self.flags.contains(Flags::FIN);
+        if says_nothing || self.payload_end().at_or_before(seq) {
             return (Some(self), None);
         }
         if before <= 0 {

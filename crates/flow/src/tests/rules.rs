@@ -218,6 +218,27 @@ fn a_fin_reaches_the_server_with_the_last_byte() {
 }
 
 #[test]
+fn a_fin_alone_goes_where_the_request_before_it_goes() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    let boundary = bench.entry().boundary;
+    bench.send(boundary, &get("/2"));
+    let fin = |seq| Segment {
+        flags: Flags::ACK | Flags::FIN,
+        ..bench.segment(seq, b"")
+    };
+    let (behind, at) = (fin(boundary + 28), fin(boundary));
+    assert_eq!(brief(&bench.handle(later(behind))), "", "it waits");
+    let moved = bench.handle(bench.answer(Outcome::Released { ack: ACK + 9 }));
+    assert!(only_bind(&moved).1.flags.contains(Flags::FIN));
+    assert!(matches!(
+        bench.handle(later(at))[..],
+        [Action::Bind { .. } | Action::Forward { .. }]
+    ));
+}
+
+#[test]
 fn a_head_in_pieces_in_any_order() {
     let mut bench = expected();
     let request = post("/1", b"body");
