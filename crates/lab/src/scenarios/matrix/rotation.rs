@@ -61,11 +61,20 @@ fn rotate(
         counts.transfers += 1;
         counts.failed += 1;
     }
-    let seconds: f64 = complete(outcome)?.iter().map(|answer| answer.seconds).sum();
+    let mut seconds: Vec<f64> = complete(outcome)?
+        .iter()
+        .map(|answer| answer.seconds)
+        .collect();
+    seconds.sort_by(f64::total_cmp);
     logs_agree(lab, requests, &mark)?;
     no_dead_sockets(lab)?;
+    let (all, median, slowest) = (
+        seconds.iter().sum::<f64>(),
+        seconds[requests / 2],
+        seconds[requests - 1],
+    );
     Ok(format!(
-        "{requests} requests in {seconds:.1} s; logs agree, no socket left"
+        "{requests} requests in {all:.1} s, median {median:.4}, slowest {slowest:.3}; logs agree, no socket left"
     ))
 }
 
