@@ -26,11 +26,12 @@ use crate::admin::{Sample, families};
 use crate::config::Config;
 use crate::context::Context;
 use crate::keys;
-pub(crate) use sockets::{Sockets, has_socket};
+pub(crate) use sockets::has_socket;
 use teller::Teller;
 
-/// Ended and released flows are remembered for so long, so that no bind is adopted twice (H3).
-const REMEMBER: Duration = Duration::from_secs(60);
+/// Ended and released flows are remembered for so long, so that no bind is adopted twice (H3): longer than a bind is accepted after it
+/// was made (`STALE_MS` in `bpf/include/adopt.h`).
+pub(crate) const REMEMBER: Duration = Duration::from_secs(60);
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// Runs until asked to stop; then what it attached and added is gone.
@@ -64,10 +65,9 @@ pub async fn run(mut context: Context) -> Result<()> {
     loop {
         tokio::select! {
             () = context.stop.requested() => break,
-            _ = sweep.tick() => match Sockets::now().map(|sockets| program.sweep(REMEMBER, |key| sockets.has(key))) {
-                Ok(Ok(held)) => flows.store(held as u64, Ordering::Relaxed),
-                Ok(Err(error)) => tracing::warn!(%error, "the flow table could not be swept"),
-                Err(error) => tracing::warn!(%error, "the sockets of this machine could not be listed"),
+            _ = sweep.tick() => match program.sweep(REMEMBER, has_socket) {
+                Ok(held) => flows.store(held as u64, Ordering::Relaxed),
+                Err(error) => tracing::warn!(%error, "the flow table could not be swept"),
             },
             changed = context.config.changed() => {
                 changed.context("the configuration's source is gone")?;

@@ -12,10 +12,10 @@ use baton_packet::FlowKey;
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The TCP sockets of this network namespace at a moment, as `/proc` lists them (Documentation/networking/proc_net_tcp.rst).
-pub(crate) struct Sockets(HashSet<FlowKey>);
+struct Sockets(HashSet<FlowKey>);
 
 impl Sockets {
-    pub(crate) fn now() -> io::Result<Sockets> {
+    fn now() -> io::Result<Sockets> {
         let mut flows = HashSet::new();
         for file in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
             match std::fs::read_to_string(file) {
@@ -27,7 +27,7 @@ impl Sockets {
         Ok(Sockets(flows))
     }
 
-    pub(crate) fn has(&self, key: &FlowKey) -> bool {
+    fn has(&self, key: &FlowKey) -> bool {
         self.0.contains(key)
     }
 }

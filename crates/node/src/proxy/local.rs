@@ -3,7 +3,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 use baton_kernel::{Backend, Counters, Service, Settings};
@@ -11,12 +10,10 @@ use baton_relay::{Limits, Stats, serve};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::backend::{REMEMBER, has_socket};
 use crate::config::Config;
 use crate::context::{Context, Stopper, stop};
 use crate::relays::{ByPolicy, listen};
-
-/// Ended flows are remembered for so long, so that no bind is adopted twice (H3).
-const REMEMBER: Duration = Duration::from_secs(60);
 
 pub(super) struct LocalRelay {
     agent: Backend,
@@ -90,7 +87,7 @@ impl LocalRelay {
 
     /// Forgets flows that are over.
     pub(super) fn sweep(&self) {
-        if let Err(error) = self.agent.sweep(REMEMBER, crate::backend::has_socket) {
+        if let Err(error) = self.agent.sweep(REMEMBER, has_socket) {
             tracing::warn!(%error, "the relay's flows could not be swept");
         }
     }

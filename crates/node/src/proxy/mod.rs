@@ -19,7 +19,7 @@ mod numbers;
 mod plan;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use baton_kernel::Clock;
@@ -33,8 +33,9 @@ use local::LocalRelay;
 use numbers::Numbers;
 use plan::{Plan, Slots};
 
-/// How often forgotten flows are looked for.
+/// How often forgotten flows are looked for, at most; and a sweep takes no more than this part of the time.
 const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP_SHARE: u32 = 50;
 
 /// Runs until asked to stop; then what it attached and added is gone.
 pub async fn run(mut context: Context) -> Result<()> {
@@ -69,11 +70,12 @@ pub async fn run(mut context: Context) -> Result<()> {
     );
 
     let mut config = config;
-    let mut sweep = tokio::time::interval(SWEEP);
+    let mut pause = SWEEP;
     loop {
         tokio::select! {
             () = context.stop.requested() => break,
-            _ = sweep.tick() => {
+            () = tokio::time::sleep(pause) => {
+                let began = Instant::now();
                 let (flows, options) = (program.flows(), config.proxy.clone());
                 let swept = tokio::task::spawn_blocking(move || flows.sweep(options.flow_idle_timeout, options.closing_timeout)).await?;
                 match swept {
@@ -81,6 +83,7 @@ pub async fn run(mut context: Context) -> Result<()> {
                     Err(error) => tracing::warn!(%error, "the flow table could not be swept"),
                 }
                 local.sweep();
+                pause = SWEEP.max(began.elapsed() * SWEEP_SHARE);
             }
             changed = context.config.changed() => {
                 changed.context("the configuration's source is gone")?;
