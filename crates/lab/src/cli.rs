@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::client::follow;
-use crate::cluster::{Lab, Options};
+use crate::cluster::{Lab, Options, requirements};
 use crate::impair::{self, Faults};
 use crate::report::Recorder;
 use crate::scenarios::compare::{self, Effort, Workload};
@@ -166,6 +166,7 @@ impl LabCommand {
 
 impl Scenario {
     fn run(self, baton: &Path) -> anyhow::Result<ExitCode> {
+        requirements::check()?;
         interrupt::catch()?;
         let (name, common) = match &self {
             Self::Matrix(matrix) => ("matrix", &matrix.common),

@@ -3,7 +3,7 @@
 //! The lab drives only public programs (`baton run`, nginx, HAProxy, curl, wrk) by their configuration files and command lines, so that
 //! anyone can build the same by hand; `docs/lab.md` shows how.
 //!
-//! - [`topology`](crate::topology): which hosts there are and their addresses, decided before anything is made.
+//! - `topology`: which hosts there are and their addresses, decided before anything is made.
 //! - `netns`, `link`, `impair`: the hosts and the cables between them.
 //! - `cluster`: what runs on the hosts; brings a lab up and takes exactly that down again.
 //! - `client`: how a scenario sends requests: curl, wrk, and a raw client for what these cannot do.

@@ -39,7 +39,6 @@ pub(crate) fn run(
     only: Option<Workload>,
     effort: &Effort,
 ) -> anyhow::Result<()> {
-    requirements::check()?;
     requirements::require("haproxy", "haproxy")?;
     requirements::require("wrk", "wrk")?;
     let mut systems = Systems::up(setting);
