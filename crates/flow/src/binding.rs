@@ -146,11 +146,18 @@ impl<D: Decide> Transition<'_, D> {
                 self.tell_round_trip(&entry, segment);
             }
         }
-        // The table last: what the kernel forwards by it must not overtake the bind.
+        // What the kernel forwards by the table must not overtake the bind: while the client still sends bytes of the request, the
+        // table comes last. Otherwise it comes first, because the next packet is the acknowledgement of the answer.
+        let more_to_come = batch.pinned || header_end.before(entry.boundary);
+        if !more_to_come {
+            self.out.push(Action::Put(self.key, entry));
+        }
         for segment in segments {
             self.bind(&entry, batch.to, segment);
         }
-        self.out.push(Action::Put(self.key, entry));
+        if more_to_come {
+            self.out.push(Action::Put(self.key, entry));
+        }
         entry
     }
 

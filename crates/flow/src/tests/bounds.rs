@@ -35,7 +35,7 @@ fn a_lost_piece_of_a_head_has_time_to_come_again() {
     assert_eq!(brief(&bench.pass(Duration::from_millis(900))), "");
     assert_eq!(
         brief(&bench.send(FIRST + 7, &get("/1")[7..17])),
-        "+first_bind, bind 1 0..28, put 1<28 #1"
+        "+first_bind, put 1<28 #1, bind 1 0..28"
     );
 }
 
@@ -105,7 +105,7 @@ fn a_server_that_stays_busy() {
     assert_eq!(brief(&released), "+released, put undecided@28");
     assert_eq!(
         brief(&bench.send(bench.entry().bind_seq, &get("/1"))),
-        "+first_bind, bind 1 28..56, put 1<56 #1"
+        "+first_bind, put 1<56 #1, bind 1 28..56"
     );
     assert_eq!(bench.entry().bind_ack, ACK + 9);
 }
@@ -193,7 +193,7 @@ fn what_fills_a_hole_goes_before_what_is_behind_it() {
     bench.send(FIRST + 100, &[b'x'; 2700]);
     assert_eq!(
         brief(&bench.send(FIRST, &get("/1"))),
-        "+first_bind, bind 1 0..28, put 1<28 #1"
+        "+first_bind, put 1<28 #1, bind 1 0..28"
     );
 }
 
