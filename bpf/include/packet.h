@@ -126,6 +126,8 @@ static __always_inline enum parsed parse_ip(struct __sk_buff *skb, __u32 l3, __u
 			return PARSED_MALFORMED;
 		__builtin_memcpy(p->source, &ip.saddr, 16);
 		__builtin_memcpy(p->destination, &ip.daddr, 16);
+		if (is_ipv4(p->source) || is_ipv4(p->destination))
+			return PARSED_OTHER; /* would be taken for an IPv4 flow */
 		p->l4 = l3 + sizeof(ip);
 		p->length = sizeof(ip) + bpf_ntohs(ip.payload_len);
 		protocol = ip.nexthdr;

@@ -36,6 +36,9 @@ pub enum ParseError {
     /// An IPv6 packet with `::ffff:a.b.c.d` addresses, which would be taken for an IPv4 flow.
     #[error("IPv4-mapped address in an IPv6 packet")]
     MappedAddress,
+    /// The TCP checksum is wrong: the packet was damaged on its way.
+    #[error("wrong TCP checksum")]
+    Checksum,
     /// A TCP option runs over the end of the options, or has a wrong length.
     #[error("malformed TCP option")]
     Option,
@@ -128,7 +131,37 @@ fn parse_tcp(ip: &Ip<'_>) -> Result<((u16, u16), Segment), ParseError> {
         hop_limit: ip.hop_limit,
         payload: Bytes::copy_from_slice(&ip.payload[header..]),
     };
+    verify(ip, be16(fixed, 16))?;
     Ok(((be16(fixed, 0), be16(fixed, 2)), segment))
+}
+
+/// A packet that comes from this machine's own sending side, or was merged on its way in, has only the pseudo header's sum in its checksum
+/// field (`CHECKSUM_PARTIAL` of Linux); all others the whole checksum.
+fn verify(ip: &Ip<'_>, field: u16) -> Result<(), ParseError> {
+    let pseudo = pseudo_header(ip.source, ip.destination, ip.payload.len() as u16);
+    let whole = checksum(&[&pseudo, ip.payload]) == 0;
+    if whole || field == !checksum(&[&pseudo]) {
+        return Ok(());
+    }
+    Err(ParseError::Checksum)
+}
+
+/// Of TCP (RFC 9293 3.1). Protocol and length as 16 bits each: the zeros that surround them in the real one add nothing.
+fn pseudo_header(source: IpAddr, destination: IpAddr, length: u16) -> Vec<u8> {
+    let mut pseudo = Vec::with_capacity(36);
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            pseudo.extend(source.octets());
+            pseudo.extend(destination.octets());
+        }
+        (source, destination) => {
+            pseudo.extend(v6(source).octets());
+            pseudo.extend(v6(destination).octets());
+        }
+    }
+    pseudo.extend([0, TCP]);
+    pseudo.extend(length.to_be_bytes());
+    pseudo
 }
 
 /// The timestamps option, the last if there are several, as Linux reads it. At most 40 bytes of options exist.
@@ -165,23 +198,20 @@ pub(crate) fn encode(segment: &Segment, source: SocketAddr, destination: SocketA
     let length = (TCP_HEADER + options + payload.len()) as u16;
 
     let mut packet = Vec::with_capacity(40 + usize::from(length));
-    let mut pseudo = Vec::with_capacity(40);
+    let pseudo = pseudo_header(source.ip(), destination.ip(), length);
+    let addresses = &pseudo[..pseudo.len() - 4];
     match (source.ip(), destination.ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            pseudo.extend(source.octets());
-            pseudo.extend(destination.octets());
+        (IpAddr::V4(_), IpAddr::V4(_)) => {
             packet.extend([0x45, segment.traffic_class]);
             packet.extend((20 + length).to_be_bytes());
             packet.extend([0, 0]);
             packet.extend(DONT_FRAGMENT.to_be_bytes());
             packet.extend([segment.hop_limit, TCP, 0, 0]);
-            packet.extend(&pseudo);
+            packet.extend(addresses);
             let sum = checksum(&[&packet]).to_be_bytes();
             packet[10..12].copy_from_slice(&sum);
         }
-        (source, destination) => {
-            pseudo.extend(v6(source).octets());
-            pseudo.extend(v6(destination).octets());
+        _ => {
             packet.extend([
                 0x60 | segment.traffic_class >> 4,
                 segment.traffic_class << 4,
@@ -190,12 +220,9 @@ pub(crate) fn encode(segment: &Segment, source: SocketAddr, destination: SocketA
             ]);
             packet.extend(length.to_be_bytes());
             packet.extend([TCP, segment.hop_limit]);
-            packet.extend(&pseudo);
+            packet.extend(addresses);
         }
     }
-    // The protocol and the length, as 16 bits each: the zeros that surround them in the pseudo header add nothing.
-    pseudo.extend([0, TCP]);
-    pseudo.extend(length.to_be_bytes());
 
     let tcp = packet.len();
     packet.extend(source.port().to_be_bytes());

@@ -46,8 +46,8 @@ impl Segment {
     /// Reads a client's packet, which begins at its IP header.
     ///
     /// IPv4 with any header length but no fragments; IPv6 without extension headers. Bytes after the packet's own
-    /// length are ignored. **Checksums are not verified:** packets come from the kernel, which has checked them or
-    /// left them to the network card.
+    /// length are ignored. The TCP checksum is verified, because [`encode`](Segment::encode) makes a new one; one that the
+    /// kernel has left to be completed by the sending side (the pseudo header's sum) is right as well.
     ///
     /// # Errors
     /// [`ParseError`](crate::ParseError) says what is wrong with a packet that is none of the above.
