@@ -146,7 +146,8 @@ proptest! {
         prop_assert_eq!(parts.concat_payload(), segment.payload.clone());
         prop_assert_eq!((parts[0].seq, parts[parts.len() - 1].end()), (segment.seq, segment.end()));
         prop_assert!(before.is_none_or(|before| before.payload_end().at_or_before(at) || before.payload.is_empty()));
-        prop_assert!(after.is_none_or(|after| after.seq.at_or_after(at) && !after.payload.is_empty()));
+        prop_assert!(after.is_none_or(|after| after.seq.at_or_after(at)
+            && (!after.payload.is_empty() || after.flags.contains(Flags::FIN))));
         for bit in [Flags::FIN, Flags::PSH, Flags::CWR] {
             let times = parts.iter().filter(|part| part.flags.contains(bit)).count();
             prop_assert_eq!(times, usize::from(segment.flags.contains(bit)));
