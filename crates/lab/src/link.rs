@@ -70,6 +70,8 @@ pub(crate) fn plug(
         None
     };
     switch.ip(&format!("link set {port} master br0 up"))?;
+    // While duplicate address detection holds the link-local address back, for a second, no neighbour is asked for.
+    netns.sysctl(&format!("net.ipv6.conf.{INTERFACE}.accept_dad"), "0")?;
     netns.ip(&format!("address add {}/24 dev {INTERFACE}", host.v4()))?;
     netns.ip(&format!(
         "address add {}/64 dev {INTERFACE} nodad",
