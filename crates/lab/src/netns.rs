@@ -1,11 +1,14 @@
 //! Network namespaces by name, as `ip netns` keeps them.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 
-use anyhow::ensure;
+use anyhow::{Context, anyhow, ensure};
+use nix::sched::{CloneFlags, setns};
 
 use crate::command;
 
@@ -61,6 +64,24 @@ impl Netns {
             .arg("--")
             .arg(program);
         command
+    }
+
+    /// Runs `make` in a thread of this process that is inside: a socket that it makes belongs to this namespace wherever it is used.
+    ///
+    /// # Errors
+    /// When there is no such namespace, or `make` fails.
+    pub(crate) fn inside<T: Send>(
+        &self,
+        make: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        let namespace =
+            File::open(self.path()).with_context(|| format!("no namespace {}", self.0))?;
+        let entered = move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET)?;
+            make()
+        };
+        thread::scope(|scope| scope.spawn(entered).join())
+            .unwrap_or_else(|_| Err(anyhow!("a thread in namespace {} broke", self.0)))
     }
 
     /// Runs `ip` with `arguments` (separated by spaces) on this namespace.

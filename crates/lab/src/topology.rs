@@ -39,6 +39,11 @@ impl Host {
     pub(crate) fn address(&self, family: Family) -> IpAddr {
         family.address(self.number)
     }
+
+    /// On the network that is not the proxies' one.
+    pub(crate) fn routed_address(&self, family: Family) -> IpAddr {
+        family.routed_address(self.number)
+    }
 }
 
 /// The address family of the VIP, and of all that nodes say to each other.
@@ -53,6 +58,17 @@ impl Family {
         match self {
             Self::V4 => v4(number).into(),
             Self::V6 => v6(number).into(),
+        }
+    }
+
+    fn routed_address(self, number: u8) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::new(10, 78, 0, number).into(),
+            Self::V6 => {
+                let [_, rest @ ..] = v6(number).segments();
+                let [a, b, c, d, e, f, g] = rest;
+                Ipv6Addr::new(0xfd78, a, b, c, d, e, f, g).into()
+            }
         }
     }
 

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{File, digest_of};
 
+/// Who answers when no back end does: a proxy itself.
+pub(crate) const NO_SERVER: &str = "no back end";
+
 /// What arrived.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Answer {
@@ -29,7 +32,7 @@ impl Answer {
 
     /// Which back end answered.
     pub(crate) fn server(&self) -> &str {
-        self.header("X-Backend").unwrap_or("nobody known")
+        self.header("X-Backend").unwrap_or(NO_SERVER)
     }
 
     /// Takes in a head as bytes of text: the status line and the header lines. Interim ones go before the final one.

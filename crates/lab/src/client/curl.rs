@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -26,7 +27,10 @@ const STALL: &str = "20";
 /// # Errors
 /// When curl fails, with what it said.
 pub(crate) fn curl(lab: &Lab, url: &str, arguments: &[&str]) -> anyhow::Result<Answer> {
-    let heads = lab.dir("client").join("heads");
+    // Several may run at once.
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let heads = lab.dir("client").join(format!("heads-{call}"));
     let mut curl = lab.netns("client").command("curl");
     curl.args([
         "-q",
@@ -60,8 +64,9 @@ pub(crate) fn curl(lab: &Lab, url: &str, arguments: &[&str]) -> anyhow::Result<A
         seconds: told.time_total,
         ..Answer::default()
     };
-    let heads = fs::read(&heads)?;
-    let mut rest = &heads[..];
+    let text = fs::read(&heads)?;
+    fs::remove_file(&heads)?;
+    let mut rest = &text[..];
     while let Some(end) = rest.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
         answer.take_head(&rest[..end + 4])?;
         rest = &rest[end + 4..];

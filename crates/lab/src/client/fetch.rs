@@ -93,40 +93,83 @@ pub(crate) fn follow(plan: &Plan) -> Outcome {
 }
 
 fn converse(plan: &Plan, answers: &mut Vec<Answer>) -> anyhow::Result<()> {
-    let stream = TcpStream::connect_timeout(&plan.to, SILENCE)
-        .with_context(|| format!("cannot connect to {}", plan.to))?;
-    stream.set_read_timeout(Some(SILENCE))?;
-    stream.set_write_timeout(Some(SILENCE))?;
-    stream.set_nodelay(true)?;
-    let mut input = BufReader::with_capacity(1 << 16, &stream);
+    let mut connection = Connection::open(plan.to)?;
     for request in &plan.requests {
-        let start = Instant::now();
-        send(&stream, &plan.to, request)?;
-        let mut answer = receive(&mut input, &request.method)?;
-        answer.seconds = start.elapsed().as_secs_f64();
-        answers.push(answer);
+        answers.push(connection.ask(request)?);
     }
     Ok(())
 }
 
-fn send(mut stream: &TcpStream, to: &SocketAddr, request: &Request) -> anyhow::Result<()> {
-    let mut head = format!(
-        "{} {} HTTP/1.1\r\nHost: {to}\r\n",
-        request.method, request.path
-    );
-    for (name, value) in &request.headers {
-        head += &format!("{name}: {value}\r\n");
+/// One connection; what is written goes out at once, each time in a segment of its own.
+pub(crate) struct Connection {
+    to: SocketAddr,
+    input: BufReader<TcpStream>,
+}
+
+impl Connection {
+    /// # Errors
+    /// When nobody accepts.
+    pub(crate) fn open(to: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect_timeout(&to, SILENCE)
+            .with_context(|| format!("cannot connect to {to}"))?;
+        stream.set_read_timeout(Some(SILENCE))?;
+        stream.set_write_timeout(Some(SILENCE))?;
+        stream.set_nodelay(true)?;
+        let input = BufReader::with_capacity(1 << 16, stream);
+        Ok(Self { to, input })
     }
-    match &request.body {
-        None => stream.write_all((head + "\r\n").as_bytes())?,
-        Some(path) => {
-            let mut body = fs::File::open(path)?;
-            head += &format!("Content-Length: {}\r\n\r\n", body.metadata()?.len());
-            stream.write_all(head.as_bytes())?;
-            std::io::copy(&mut body, &mut stream)?;
+
+    /// From the client of a lab to its VIP.
+    ///
+    /// # Errors
+    /// When nobody accepts.
+    pub(crate) fn to_vip(lab: &Lab) -> anyhow::Result<Self> {
+        lab.netns("client").inside(|| Self::open(lab.vip()))
+    }
+
+    /// # Errors
+    /// When it cannot be sent, or no answer comes to its end.
+    pub(crate) fn ask(&mut self, request: &Request) -> anyhow::Result<Answer> {
+        let start = Instant::now();
+        self.send(request)?;
+        let mut answer = self.answer(&request.method)?;
+        answer.seconds = start.elapsed().as_secs_f64();
+        Ok(answer)
+    }
+
+    /// # Errors
+    /// When the connection is broken.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.input.get_mut().write_all(bytes)
+    }
+
+    /// The next answer; `method` is the one of its request.
+    ///
+    /// # Errors
+    /// When none comes to its end.
+    pub(crate) fn answer(&mut self, method: &str) -> anyhow::Result<Answer> {
+        receive(&mut self.input, method)
+    }
+
+    fn send(&mut self, request: &Request) -> anyhow::Result<()> {
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nHost: {}\r\n",
+            request.method, request.path, self.to
+        );
+        for (name, value) in &request.headers {
+            head += &format!("{name}: {value}\r\n");
         }
+        match &request.body {
+            None => self.write((head + "\r\n").as_bytes())?,
+            Some(path) => {
+                let mut body = fs::File::open(path)?;
+                head += &format!("Content-Length: {}\r\n\r\n", body.metadata()?.len());
+                self.write(head.as_bytes())?;
+                std::io::copy(&mut body, self.input.get_mut())?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn receive(input: &mut impl BufRead, method: &str) -> anyhow::Result<Answer> {

@@ -5,7 +5,7 @@ mod curl;
 mod fetch;
 mod wrk;
 
-pub(crate) use answer::{Answer, Expected, Wrong};
+pub(crate) use answer::{Answer, Expected, NO_SERVER, Wrong};
 pub(crate) use curl::{curl, url};
-pub(crate) use fetch::{Outcome, Plan, Request, fetch, follow};
+pub(crate) use fetch::{Connection, Outcome, Plan, Request, fetch, follow};
 pub(crate) use wrk::wrk;

@@ -1,6 +1,7 @@
 //! Nodes' configuration files, as an operator would write them (docs/configuration.md).
 
 use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Mechanism, Options, POOLS};
 use crate::topology::{Family, HTTP_PORT, Host, INTERFACE, Kind};
@@ -10,12 +11,15 @@ pub(crate) const SECRET: &str = "secret";
 /// Where a node says how it is.
 pub(crate) const ADMIN: &str = "127.0.0.1:9660";
 
-/// The file of one node. `first_proxy`: this one announces the VIP.
-pub(crate) fn configuration(options: &Options, host: &Host, first_proxy: bool) -> String {
+/// The proxy that announces the VIP.
+pub(crate) const FIRST_PROXY: &str = "proxy1";
+
+/// The file of one node.
+pub(crate) fn configuration(options: &Options, host: &Host) -> String {
     let mut text = node(options, host);
     if options.mechanism == Mechanism::Handoff {
         match host.kind {
-            Kind::Proxy if !first_proxy => text += "[proxy]\nannounce = false\n\n",
+            Kind::Proxy if host.name != FIRST_PROXY => text += "[proxy]\nannounce = false\n\n",
             Kind::Backend => {
                 let loopback = if options.ipv6 { "[::1]" } else { "127.0.0.1" };
                 let _ = writeln!(
@@ -40,13 +44,22 @@ fn node(options: &Options, host: &Host) -> String {
         host.name
     );
     if options.mechanism == Mechanism::Handoff {
-        let address = host.address(options.family());
+        let address = node_address(options, host);
         let _ = writeln!(
             text,
             "interfaces = [\"{INTERFACE}\"]\naddress = \"{address}\"\nsecret_file = \"{SECRET}\""
         );
     }
     text + "\n"
+}
+
+/// Where the other nodes reach this one.
+fn node_address(options: &Options, host: &Host) -> IpAddr {
+    if options.routed && host.kind == Kind::Backend {
+        host.routed_address(options.family())
+    } else {
+        host.address(options.family())
+    }
 }
 
 /// The part that is the same on all nodes.
@@ -62,7 +75,7 @@ fn cluster(options: &Options) -> String {
         let _ = writeln!(
             text,
             "address = \"{}\"\nhttp = \"{}\"",
-            backend.address(family),
+            node_address(options, backend),
             http(backend, family)
         );
     }
@@ -96,6 +109,6 @@ fn pool(text: &mut String, mechanism: Mechanism, name: &str, servers: &[&str]) {
     );
 }
 
-fn http(backend: &Host, family: Family) -> std::net::SocketAddr {
-    std::net::SocketAddr::new(backend.address(family), HTTP_PORT)
+fn http(backend: &Host, family: Family) -> SocketAddr {
+    SocketAddr::new(backend.address(family), HTTP_PORT)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::baton::{ADMIN, SECRET, configuration};
+use super::baton::{FIRST_PROXY, SECRET};
 use super::content;
 use super::lab::Lab;
 use super::nginx::{self, ORIGIN_PORT};
@@ -19,6 +19,9 @@ const UNIQUE_BYTES: u64 = 65_536;
 impl Lab {
     pub(super) fn build(&mut self) -> anyhow::Result<()> {
         self.cables()?;
+        if self.options.routed {
+            self.other_network()?;
+        }
         for host in self.topology.backends() {
             self.web_server(&host)?;
         }
@@ -33,17 +36,10 @@ impl Lab {
         }
         let nodes = self.nodes();
         for host in &nodes {
-            self.node(host)?;
+            self.prepare(host)?;
+            self.launch(&host.name)?;
         }
-        for host in &nodes {
-            self.serves(
-                &host.name,
-                &format!("http://{ADMIN}/healthz"),
-                "ok",
-                "baton.log",
-            )?;
-        }
-        Ok(())
+        nodes.iter().try_for_each(|host| self.ready(&host.name))
     }
 
     fn cables(&mut self) -> anyhow::Result<()> {
@@ -86,6 +82,22 @@ impl Lab {
         Ok(())
     }
 
+    /// Back ends have an address of another network too, to which proxies have a route.
+    fn other_network(&self) -> anyhow::Result<()> {
+        let family = self.options.family();
+        let prefix = family.host_prefix();
+        for backend in self.topology.backends() {
+            let (address, by) = (backend.routed_address(family), backend.address(family));
+            self.netns(&backend.name)
+                .ip(&format!("address add {address}/{prefix} dev {INTERFACE}"))?;
+            for proxy in self.topology.proxies() {
+                self.netns(&proxy.name)
+                    .ip(&format!("route add {address}/{prefix} via {by}"))?;
+            }
+        }
+        Ok(())
+    }
+
     fn web_server(&mut self, host: &Host) -> anyhow::Result<()> {
         let dir = self.dir(&host.name);
         let netns = self.netns(&host.name);
@@ -114,29 +126,19 @@ impl Lab {
         self.start(&host.name, "origin.log", &mut origin)
     }
 
-    /// Hosts where `baton run` runs: without the agent a back end needs none.
-    fn nodes(&self) -> Vec<Host> {
-        let mut nodes = match self.options.mechanism {
-            Mechanism::Handoff => self.topology.backends(),
-            Mechanism::Relay => Vec::new(),
-        };
-        nodes.extend(self.topology.proxies());
-        nodes
-    }
-
-    fn node(&mut self, host: &Host) -> anyhow::Result<()> {
-        let dir = self.dir(&host.name);
-        let netns = self.netns(&host.name);
-        let first_proxy = host.name == "proxy1";
+    /// All that a node needs to run.
+    fn prepare(&self, host: &Host) -> anyhow::Result<()> {
         match self.options.mechanism {
-            Mechanism::Handoff => write_secret(&dir.join(SECRET), self.options.seed)?,
-            Mechanism::Relay => take_vip(&netns, self.options.family(), first_proxy)?,
+            Mechanism::Handoff => {
+                write_secret(&self.dir(&host.name).join(SECRET), self.options.seed)?;
+            }
+            Mechanism::Relay => take_vip(
+                &self.netns(&host.name),
+                self.options.family(),
+                host.name == FIRST_PROXY,
+            )?,
         }
-        let file = dir.join("baton.toml");
-        fs::write(&file, configuration(&self.options, host, first_proxy))?;
-        let mut run = netns.command(self.baton());
-        run.arg("run").arg("--config").arg(&file);
-        self.start(&host.name, "baton.log", &mut run)
+        self.write_configuration(&host.name, &self.configuration(&host.name)?)
     }
 }
 

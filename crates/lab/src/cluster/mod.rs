@@ -6,6 +6,7 @@ mod content;
 mod haproxy;
 mod lab;
 mod nginx;
+mod nodes;
 mod options;
 mod process;
 pub(crate) mod requirements;
@@ -18,6 +19,7 @@ pub(crate) use content::{File, SPARSE, digest, digest_of};
 pub(crate) use haproxy::haproxy;
 pub(crate) use lab::{Lab, RunningLab};
 pub(crate) use nginx::proxy as nginx_proxy;
+pub(crate) use nodes::Reload;
 pub(crate) use options::{Mechanism, Options};
 pub(crate) use wait::wait_until;
 

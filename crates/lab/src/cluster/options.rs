@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// The VIP and the nodes' addresses are IPv6
     #[arg(long)]
     pub(crate) ipv6: bool,
+    /// The nodes of the back ends are on another network (10.78.0.20+N, fd78::20+N): proxies reach them through UDP
+    #[arg(long)]
+    pub(crate) routed: bool,
     /// Of faults and of generated files
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

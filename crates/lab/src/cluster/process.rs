@@ -6,12 +6,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::wait::wait_until;
 use crate::command;
 
 /// A program in a process group of its own.
@@ -53,9 +54,36 @@ impl Process {
             .is_some_and(|(state, began)| began == self.began && !matches!(state, 'Z' | 'X'))
     }
 
-    fn signal(&self, signal: Signal) {
+    /// /proc/PID/status
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub(crate) fn status(&self) -> anyhow::Result<String> {
+        fs::read_to_string(format!("/proc/{}/status", self.pid))
+            .with_context(|| format!("{} has ended", self.what))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         if self.alive() {
             let _ = killpg(Pid::from_raw(self.pid), signal);
+        }
+    }
+
+    /// Asks one that this process started to end, and says with what status it did.
+    ///
+    /// # Errors
+    /// When it had ended before, does not end in time, or is ended by a signal.
+    pub(crate) fn end(&self, patience: Duration) -> anyhow::Result<i32> {
+        self.signal(Signal::SIGTERM);
+        let mut status = WaitStatus::StillAlive;
+        wait_until(&format!("{} ends", self.what), patience, || {
+            status = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG))
+                .with_context(|| format!("{} had ended before", self.what))?;
+            Ok(status != WaitStatus::StillAlive)
+        })?;
+        match status {
+            WaitStatus::Exited(_, code) => Ok(code),
+            other => bail!("{} did not exit: {other:?}", self.what),
         }
     }
 }

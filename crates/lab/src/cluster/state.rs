@@ -91,6 +91,23 @@ impl State {
         self.save()
     }
 
+    /// A process by what it is.
+    pub(crate) fn process(&self, what: &str) -> Option<&Process> {
+        self.made
+            .processes
+            .iter()
+            .find(|process| process.what == what)
+    }
+
+    /// Forgets a process that was ended.
+    ///
+    /// # Errors
+    /// When that cannot be noted.
+    pub(crate) fn forget(&mut self, what: &str) -> anyhow::Result<()> {
+        self.made.processes.retain(|process| process.what != what);
+        self.save()
+    }
+
     /// A process that has ended though nobody ended it.
     pub(crate) fn dead(&self) -> Option<&Process> {
         self.made.processes.iter().find(|process| !process.alive())

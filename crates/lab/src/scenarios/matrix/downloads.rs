@@ -46,7 +46,12 @@ pub(super) fn cases(recorder: &mut Recorder, place: &mut Place<'_, '_>) -> anyho
     })
 }
 
-fn get(lab: &mut Lab, counts: &mut Counts, pool: usize, file: &str) -> anyhow::Result<String> {
+pub(super) fn get(
+    lab: &mut Lab,
+    counts: &mut Counts,
+    pool: usize,
+    file: &str,
+) -> anyhow::Result<String> {
     let expected = lab.content.file(file)?;
     let answer = curl(
         lab,

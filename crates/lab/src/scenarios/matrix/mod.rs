@@ -1,8 +1,17 @@
-//! Requests that must work: each clause of the first milestone's section 5 is a case, named `ITEM/VARIANT`.
+//! What must work: each clause of the first milestone's sections 3 (the program), 4 (the data path) and 5 (requests) that is about a
+//! whole cluster is a case, named `ITEM/VARIANT`.
 
 mod downloads;
+mod edit;
+mod encapsulated;
+mod fallback;
+mod ground;
 mod long_path;
+mod operation;
+mod policies;
 mod rotation;
+mod routes;
+mod split_head;
 mod uploads;
 
 use std::time::Duration;
@@ -11,11 +20,15 @@ use anyhow::{bail, ensure};
 
 use super::site::{self, ClientTcp, Site};
 use super::{SERVERS, Setting};
-use crate::cluster::{Lab, Options};
+use crate::cluster::{Lab, Mechanism, Options};
 use crate::report::Recorder;
+use ground::Ground;
 
 /// One way of the long path.
 const LONG_DELAY: Duration = Duration::from_millis(25);
+
+/// The node that the client reaches.
+const PROXY: &str = "proxy1";
 
 /// Runs all cases.
 ///
@@ -26,6 +39,7 @@ pub(crate) fn run(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Res
         usize::from(setting.options.backends) >= SERVERS.len(),
         "the matrix needs three back ends or more"
     );
+    program_and_data_path(recorder, setting)?;
     let families = if setting.options.ipv6 {
         &[true][..]
     } else {
@@ -40,6 +54,21 @@ pub(crate) fn run(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Res
         }
     }
     Ok(())
+}
+
+/// Sections 3 and 4. What is about handing off is tried with that mechanism only.
+fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Result<()> {
+    let mut ground = Ground::new(setting.options.clone(), setting.baton);
+    routes::cases(recorder, &mut ground)?;
+    policies::cases(recorder, &mut ground)?;
+    fallback::unprivileged(recorder, &mut ground)?;
+    if setting.options.mechanism == Mechanism::Relay {
+        return Ok(());
+    }
+    operation::cases(recorder, &mut ground)?;
+    fallback::cases(recorder, &ground)?;
+    encapsulated::cases(recorder, &ground, setting.short)?;
+    split_head::cases(recorder, &ground, setting.short)
 }
 
 fn path_cases(

@@ -24,7 +24,7 @@ pub(super) fn cases(recorder: &mut Recorder, place: &mut Place<'_, '_>) -> anyho
     })
 }
 
-fn rotate(
+pub(super) fn rotate(
     lab: &mut Lab,
     counts: &mut Counts,
     requests: usize,
