@@ -118,7 +118,8 @@ SEC("tc") int backend_egress(struct __sk_buff *skb)
 		return drop(COUNT_FENCE_DROPPED);
 	if (flow->state == SERVED_ENDED)
 		return TC_NEXT;
-	flow->state = SERVED_HELD;
+	if (flow->state == SERVED_ADOPTING)
+		flow->state = SERVED_HELD;
 	if (p.payload_length)
 		follow(skb, &p, flow);
 	if (p.flags & TCP_FIN)

@@ -182,15 +182,37 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	return send_to_neighbour(skb, server->ifindex, server->address);
 }
 
+/* Whether the client could have sent this acknowledgement (RFC 5961 5.2): no more than its window beyond the newest, and not long past. What
+ * a blind attacker sends mostly is not. The slack allows for windows that user space has not seen. */
+#define ACK_SLACK (1 << 20)
+
+static __always_inline int is_plausible(const struct packet *p, const struct flow_entry *entry)
+{
+	__s32 ahead = distance(entry->newest_ack, p->ack);
+	__s32 most = ((__u32)entry->window << (entry->client_wscale & 15)) + ACK_SLACK;
+
+	return p->flags & TCP_ACK && ahead <= most && ahead >= -most;
+}
+
+/* Whether a FIN or RST is where the client's stream may end: at the boundary, or in the body that is still on its way. */
+static __always_inline int may_end(const struct packet *p, const struct flow_entry *entry)
+{
+	__s32 left = distance(p->seq + p->payload_length, entry->boundary);
+
+	return entry->flags & (FLOW_PINNED | FLOW_LOCAL) || (left >= 0 && distance(entry->unconfirmed, p->seq + p->payload_length) >= 0);
+}
+
 /* What the entry remembers of each packet that passes. */
 static __always_inline void note(struct __sk_buff *skb, const struct packet *p, struct flow_entry *entry)
 {
 	struct options o;
 
 	entry->seen_ns = bpf_ktime_get_ns();
-	if (p->flags & (TCP_FIN | TCP_RST))
+	if (p->flags & (TCP_FIN | TCP_RST) && may_end(p, entry))
 		entry->flags |= FLOW_CLOSING;
-	if (!(p->flags & TCP_ACK) || distance(entry->newest_ack, p->ack) < 0)
+	else if (p->payload_length && entry->flags & FLOW_CLOSING)
+		entry->flags &= ~FLOW_CLOSING; /* it was not the end */
+	if (!is_plausible(p, entry) || distance(entry->newest_ack, p->ack) < 0)
 		return;
 	entry->window = p->window;
 	if (entry->offers & OFFER_TIMESTAMPS) {
@@ -220,7 +242,7 @@ static __always_inline int bound(struct __sk_buff *skb, const struct packet *p, 
 	/* A FIN behind a request that waits goes where the request goes; one right at the boundary just closes. */
 	if ((p->payload_length || p->flags & TCP_FIN) && !(p->flags & TCP_RST) && !(entry->flags & FLOW_PINNED) &&
 	    distance(entry->boundary, p->seq + p->payload_length) > 0)
-		return punt(skb, p, head, COUNT_PUNTED_BOUNDARY);
+		return is_plausible(p, entry) ? punt(skb, p, head, COUNT_PUNTED_BOUNDARY) : drop(COUNT_DROP_BAD_ACK);
 	return forward(skb, p, entry);
 }
 
@@ -231,6 +253,8 @@ static __always_inline int begin(struct __sk_buff *skb, const struct packet *p, 
 	struct options o = {}, own;
 	struct flow_entry entry = { .state = FLOW_PENDING, .min_rtt_ms = 0xffffffff };
 
+	if (old && old->first_seq == p->seq && old->first_ack == p->ack)
+		return -1; /* a copy of the segment that began the connection which is there */
 	if (!open_cookie(key, p->seq - 1, p->ack - 1, now_ms(&settings), &settings, &o))
 		return -1;
 	/* The handshake's ACK. On a tuple that is used again it must not reach the old connection's server, which would answer with a reset. */
@@ -242,8 +266,8 @@ static __always_inline int begin(struct __sk_buff *skb, const struct packet *p, 
 	head->client_wscale = o.wscale == WSCALE_NONE ? 0 : o.wscale;
 	head->offers = (own.timestamps ? OFFER_TIMESTAMPS : 0) | (o.sack ? OFFER_SACK : 0) | (o.wscale == WSCALE_NONE ? 0 : OFFER_WSCALE);
 	if (!old) {
-		entry.bind_seq = p->seq;
-		entry.bind_ack = entry.newest_ack = p->ack;
+		entry.bind_seq = entry.first_seq = p->seq;
+		entry.bind_ack = entry.newest_ack = entry.first_ack = p->ack;
 		entry.window = p->window;
 		entry.mss = head->mss;
 		entry.offers = head->offers;
@@ -285,7 +309,7 @@ static __always_inline int to_vip(struct __sk_buff *skb, const struct packet *p,
 		return bound(skb, p, entry, &head);
 	entry->seen_ns = bpf_ktime_get_ns();
 	if ((p->payload_length || p->flags & TCP_FIN) && !(p->flags & TCP_RST))
-		return punt(skb, p, &head, COUNT_PUNTED_PENDING);
+		return is_plausible(p, entry) ? punt(skb, p, &head, COUNT_PUNTED_PENDING) : drop(COUNT_DROP_BAD_ACK);
 	return drop(COUNT_DROP_UNDECIDED);
 }
 

@@ -56,6 +56,8 @@ struct flow_entry {
 	__u8 offers;         /* enum tcp_offer: what both sides agreed on */
 	__u8 client_wscale;
 	__u16 vip;           /* index into `vips` */
+	__u32 first_seq;     /* the connection's first segment: the one that opened the cookie */
+	__u32 first_ack;
 	__u32 pad;
 	__u64 seen_ns;       /* CLOCK_MONOTONIC of the newest packet */
 };
@@ -211,6 +213,7 @@ struct notice {
 enum refusal {
 	REFUSED_NO_LISTENER = 1, /* nobody listens at the service's address */
 	REFUSED_BY_KERNEL = 2,   /* bpf_sk_assign_tcp_reqsk: options that this kernel does not accept, MPTCP listener */
+	REFUSED_STALE = 3,       /* the proxy's clock is behind what it was: a recorded bind, or its time of day was set back */
 };
 
 /* ---- counters: one list, read by the metrics --------------------------------------------------------------------------- */
@@ -232,6 +235,7 @@ enum refusal {
 	X(DROP_FRAGMENT, "dropped", "fragment")                     \
 	X(DROP_SYN_PAYLOAD, "dropped", "syn_with_payload")          \
 	X(DROP_BAD_FLAGS, "dropped", "bad_flags")                   \
+	X(DROP_BAD_ACK, "dropped", "bad_ack")                       \
 	X(DROP_TABLE_FULL, "dropped", "flow_table_full")            \
 	X(DROP_RING_FULL, "dropped", "ring_full")                   \
 	X(DROP_NO_SERVER, "dropped", "no_server")                   \

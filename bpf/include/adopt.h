@@ -18,10 +18,21 @@ extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struc
 #define MSS_MIN_IPV4 536
 #define MSS_MIN_IPV6 1220
 #define STALE_MS 30000
+#define ENDS_APART (1 << 16) /* bytes of a next request that may have passed before its header was seen */
 
-/* The newest cluster clock that an authenticated header showed, and when: a bind much older than that was recorded and sent again. */
-__u32 newest_clock;
-__u64 newest_clock_ns;
+/* The newest cluster clock that each proxy's authentic headers showed, and when: a bind much older than that was recorded and sent again. */
+struct proxy_clock {
+	__u32 newest;
+	__u32 zero;
+	__u64 seen_ns;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __be32[4]);
+	__type(value, struct proxy_clock);
+} proxy_clocks SEC(".maps");
 
 /* The tag covers the bind and, behind it, the key of the packet inside: 88 bytes, eleven words. */
 static __noinline int is_genuine(struct desk *desk)
@@ -39,16 +50,22 @@ static __noinline int is_genuine(struct desk *desk)
 	return tag == current || tag == previous;
 }
 
-static __always_inline int is_stale(__u32 clock)
+static __always_inline int is_stale(const __be32 proxy[4], __u32 clock)
 {
 	__u64 now = bpf_ktime_get_ns();
+	struct proxy_clock *known = bpf_map_lookup_elem(&proxy_clocks, proxy);
 
-	if (!newest_clock_ns || distance(newest_clock, clock) > 0) {
-		newest_clock = clock;
-		newest_clock_ns = now;
+	if (!known) {
+		struct proxy_clock first = { .newest = clock, .seen_ns = now };
+		bpf_map_update_elem(&proxy_clocks, proxy, &first, BPF_ANY);
 		return 0;
 	}
-	return distance(clock, newest_clock + (__u32)((now - newest_clock_ns) / 1000000)) > STALE_MS;
+	if (distance(known->newest, clock) > 0) {
+		known->newest = clock;
+		known->seen_ns = now;
+		return 0;
+	}
+	return distance(clock, known->newest + (__u32)((now - known->seen_ns) / 1000000)) > STALE_MS;
 }
 
 static __always_inline void take_state(struct served_flow *flow, const struct wire_bind *bind, const struct packet *outer)
@@ -102,6 +119,35 @@ static __always_inline int clear_the_way(struct __sk_buff *skb, const struct flo
 	return pass(COUNT_CLEARED);
 }
 
+/* The entry that the bind would make. */
+static __always_inline void fill(struct served_flow *flow, const struct wire_bind *bind, const struct packet *inner, const struct packet *outer,
+				 const struct service *service)
+{
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->state = SERVED_ADOPTING;
+	flow->service = service->index;
+	flow->epoch = bpf_ntohl(bind->epoch);
+	flow->seq = bpf_ntohl(bind->seq);
+	flow->ack = bpf_ntohl(bind->ack);
+	flow->framing.next = flow->ack;
+	flow->framing.names = NAME_ALL;
+	flow->seen_ns = bpf_ktime_get_ns();
+	if (inner->flags & TCP_FIN) {
+		flow->flags |= SERVED_CLIENT_FIN;
+		flow->client_fin = inner->seq + inner->payload_length + 1;
+	}
+	take_state(flow, bind, outer);
+}
+
+/* Whether a socket that nothing is known of was made by this very bind: it has taken bytes from there on, and sent from there on. */
+static __always_inline int is_this_connection(const struct socket_view *socket, const struct served_flow *flow)
+{
+	__s32 taken = distance(flow->seq, socket->rcv_nxt), sent = distance(flow->ack, socket->write_seq);
+
+	return socket->state && socket->state != STATE_TIME_WAIT && socket->state != STATE_NEW_SYN_RECV && taken > 0 &&
+	       distance(socket->rcv_nxt, flow->boundary) >= -ENDS_APART && sent >= 0 && distance(socket->snd_una, flow->ack) <= 0;
+}
+
 static __always_inline int adopt(struct __sk_buff *skb, const struct packet *outer)
 {
 	struct desk *desk = own_desk();
@@ -132,18 +178,27 @@ static __always_inline int adopt(struct __sk_buff *skb, const struct packet *out
 		return drop(COUNT_REFUSE_NO_SERVICE);
 	if (!is_genuine(desk))
 		return drop(COUNT_REFUSE_BAD_TAG);
-	if (is_stale(bpf_ntohl(bind->clock)))
+	fill(flow, bind, inner, outer, service);
+	if (is_stale(outer->source, bpf_ntohl(bind->clock))) {
+		tell(NOTICE_REFUSED, REFUSED_STALE, key, flow); /* a proxy that was set back must not wait for ever */
 		return drop(COUNT_REFUSE_STALE);
+	}
 
 	__u32 header = inner->l3 - ETH_HLEN;
 	held = bpf_map_lookup_elem(&served, key);
 	if (held) {
-		__s32 newer = distance(held->epoch, bpf_ntohl(bind->epoch));
+		__s32 newer = distance(held->epoch, flow->epoch);
+		int same = held->seq == flow->seq && held->ack == flow->ack;
 
 		if (newer < 0)
 			return drop(COUNT_REFUSE_STALE);
-		if (newer == 0) {
-			if (held->seq != bpf_ntohl(bind->seq) || held->state == SERVED_FENCED)
+		/* The same place in the same connection under a new epoch: the proxy has forgotten the flow and decided again. */
+		if (newer > 0 && same && (held->state == SERVED_HELD || held->state == SERVED_ADOPTING)) {
+			held->epoch = flow->epoch;
+			newer = 0;
+		}
+		if (newer == 0 || (same && held->state != SERVED_REFUSED)) {
+			if (!same || held->state == SERVED_FENCED || (newer > 0 && held->state == SERVED_ENDED))
 				return drop(COUNT_REFUSE_REPEATED);
 			if (held->state == SERVED_REFUSED) {
 				tell(NOTICE_REFUSED, held->refusal, key, held); /* the first notice may have been lost */
@@ -164,27 +219,22 @@ static __always_inline int adopt(struct __sk_buff *skb, const struct packet *out
 		}
 	}
 adopt:
-	if (inner->seq != bpf_ntohl(bind->seq))
-		return drop(COUNT_REFUSE_EARLY);
-
 	look_at_socket(skb, key, &socket);
+	if (!held && is_this_connection(&socket, flow)) {
+		/* The agent was restarted: the socket lives, its answers so far are unknown. */
+		flow->state = SERVED_HELD;
+		flow->flags |= SERVED_OPAQUE;
+		if (bpf_map_update_elem(&served, key, flow, BPF_ANY))
+			return drop(COUNT_REFUSE_TABLE_FULL);
+		return cut(skb, header, inner->ipv6) ? drop(COUNT_REFUSE_MALFORMED) : pass_unmarked(skb, COUNT_HEADER_PASSED);
+	}
+	if (inner->seq != flow->seq) {
+		tell(NOTICE_UNKNOWN, 0, key, flow);
+		return drop(COUNT_REFUSE_EARLY);
+	}
 	if (socket.state)
 		return clear_the_way(skb, key, &socket);
 
-	__builtin_memset(flow, 0, sizeof(*flow));
-	flow->state = SERVED_ADOPTING;
-	flow->service = service->index;
-	flow->epoch = bpf_ntohl(bind->epoch);
-	flow->seq = inner->seq;
-	flow->ack = bpf_ntohl(bind->ack);
-	flow->framing.next = flow->ack;
-	flow->framing.names = NAME_ALL;
-	flow->seen_ns = bpf_ktime_get_ns();
-	if (inner->flags & TCP_FIN) {
-		flow->flags |= SERVED_CLIENT_FIN;
-		flow->client_fin = inner->seq + inner->payload_length + 1;
-	}
-	take_state(flow, bind, outer);
 	parse_options(skb, inner, &own);
 	struct bpf_tcp_req_attrs attrs = {
 		.rcv_tsval = own.tsval,

@@ -66,13 +66,13 @@ static __always_inline int head_ends(struct served_flow *flow)
 	struct framing *f = &flow->framing;
 	__u32 behind = flow->requests - f->answers - 1; /* requests after the one that this answers */
 
-	if (f->status == 101 || behind > 31)
-		return -1;
+	if (f->status == 101 || f->answers == flow->requests)
+		return -1; /* no HTTP any more, or an answer that nobody asked for */
 	if (f->status < 200) { /* interim: the answer is still to come */
 		f->body = 0;
 		f->status = 0;
 		line_begins(f, PHASE_STATUS);
-	} else if (f->status == 204 || f->status == 304 || flow->bodiless >> behind & 1) {
+	} else if (f->status == 204 || f->status == 304 || (behind < 32 && flow->bodiless >> (behind & 31) & 1)) {
 		answer_ends(f);
 	} else if (f->body == BODY_CHUNKED) {
 		f->length = 0;

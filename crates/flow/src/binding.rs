@@ -1,12 +1,15 @@
 //! From held bytes to binds: which requests go where, and what the server is told.
 
-use baton_packet::{RequestHead, Segment, Timestamps};
+use baton_packet::{RequestHead, Segment, Seq, Timestamps};
 
 use crate::moving::Move;
-use crate::pending::Pending;
+use crate::pending::{MAX_HELD, Pending};
 use crate::requests::{Batch, Found, read};
 use crate::transition::Transition;
 use crate::{Action, Counter, Decide, Entry, Target};
+
+/// An acknowledgement that does not come (bytes ahead; the most that sequence numbers can compare).
+const NEVER: u32 = 0x7fff_ffff;
 
 /// A request that so many servers have refused goes to the relay.
 const MAX_REFUSALS: usize = 3;
@@ -118,9 +121,11 @@ impl<D: Decide> Transition<'_, D> {
                 unconfirmed: if entry.confirmed {
                     start
                 } else {
-                    entry.unconfirmed
+                    entry
+                        .unconfirmed
+                        .latest(Seq(start.0.wrapping_sub(MAX_HELD as u32)))
                 },
-                header_ack: entry.newest_ack.latest(newest.ack),
+                header_ack: entry.newest_ack + NEVER,
                 requests: entry.requests.wrapping_add(batch.requests),
                 bodiless: entry.bodiless.checked_shl(batch.requests).unwrap_or(0) | batch.bodiless,
                 ..common

@@ -53,7 +53,8 @@ pub struct Entry {
     pub unconfirmed: Seq,
     /// See `unconfirmed`.
     pub header_end: Seq,
-    /// Confirmed once the client acknowledges more than this.
+    /// Confirmed once the client acknowledges more than this. Only a bind is confirmed so: behind a later header answers to earlier requests may
+    /// still be on their way, and their acknowledgements say nothing of it.
     pub header_ack: Seq,
     /// Requests since the bind.
     pub requests: u32,
@@ -71,6 +72,10 @@ pub struct Entry {
     pub options: ClientOptions,
     /// Index of the VIP.
     pub vip: u16,
+    /// Sequence number of the segment that opened the cookie, the connection's first.
+    pub first_seq: Seq,
+    /// Its acknowledgement number.
+    pub first_ack: Seq,
     /// When the newest packet came (the kernel's monotonic clock).
     pub seen: Duration,
 }
@@ -113,6 +118,11 @@ impl Entry {
             self.epoch.wrapping_add(1)
         };
         next.max(1)
+    }
+
+    /// Whether the server is known to have adopted the present bind: the client has acknowledged something of its answers.
+    pub(crate) fn is_adopted(&self) -> bool {
+        self.bound.is_some() && self.newest_ack.after(self.bind_ack)
     }
 
     /// Whether payload from `seq` up to `end` must carry the bind header.

@@ -202,6 +202,8 @@ impl Bench {
             window: 500,
             options: options(),
             vip: VIP,
+            first_seq: FIRST,
+            first_ack: ACK,
             seen: self.now.mono,
         };
         self.entries.0.insert(key(), entry);

@@ -63,7 +63,7 @@ impl<D: Decide> Transition<'_, D> {
         if let Err(OverLimit) = pending.take_in(&segment, self.room, self.now.mono) {
             self.count(Counter::OverLimit);
         }
-        if entry.bound.is_some() && entry.confirmed {
+        if entry.bound.is_some() && entry.is_adopted() {
             pending.excluded.clear();
         }
         if pending.moving.is_some() {
@@ -106,11 +106,11 @@ impl<D: Decide> Transition<'_, D> {
                 let entry = self.send(entry, &mut pending, batch, Counter::Stay);
                 self.advance(entry, pending)
             }
-            Outcome::Unknown if entry.confirmed && moving.unknown(self.now.mono) => {
+            Outcome::Unknown if entry.is_adopted() && moving.unknown(self.now.mono) => {
                 self.count(Counter::UnknownFlow);
                 self.reset(&entry)
             }
-            Outcome::Unknown if entry.confirmed => {
+            Outcome::Unknown if entry.is_adopted() => {
                 pending.moving = Some(moving);
                 Some(pending)
             }
@@ -144,20 +144,23 @@ impl<D: Decide> Transition<'_, D> {
             }
             (What::Gone, _) => {
                 self.count(Counter::Gone);
-                if pending.is_none() {
-                    self.out.push(Action::Remove(self.key));
-                }
+                // Not removed: copies of the first segment must still be known for what they are.
+                let closing = Entry {
+                    closing: true,
+                    ..entry
+                };
+                self.out.push(Action::Put(self.key, closing));
                 pending
             }
-            (What::Refused { .. }, Some(Target::Server(server))) if !entry.confirmed => {
+            (What::Refused { .. }, Some(Target::Server(server))) if !entry.is_adopted() => {
                 self.count(Counter::Refused);
                 Some(self.refused(entry, pending, server))
             }
-            (What::Refused { .. }, Some(Target::Relay)) if !entry.confirmed => {
+            (What::Refused { .. }, Some(Target::Relay)) if !entry.is_adopted() => {
                 self.count(Counter::Refused);
                 self.reset(&entry)
             }
-            (What::Unknown, _) if entry.confirmed => {
+            (What::Unknown, _) if entry.is_adopted() => {
                 self.count(Counter::UnknownFlow);
                 self.reset(&entry)
             }
@@ -237,6 +240,8 @@ impl<D: Decide> Transition<'_, D> {
             window: segment.window,
             options,
             vip,
+            first_seq: segment.seq,
+            first_ack: segment.ack,
             seen: self.now.mono,
         };
         self.out.push(Action::Put(self.key, entry));

@@ -71,7 +71,7 @@ macro_rules! plain {
 }
 
 plain! {
-    endpoint: 20, flow_entry: 72, punt: 48, settings: 96, server: 40, vip: 8,
+    endpoint: 20, flow_entry: 80, punt: 48, settings: 96, server: 40, vip: 8,
     notice: 68, served_flow: 88, service: 20,
     crate::skeletons::backend::types::settings: 96,
     crate::skeletons::backend::types::flow_key: 36, crate::skeletons::proxy::types::flow_key: 36,

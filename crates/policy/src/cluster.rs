@@ -1,5 +1,7 @@
 //! Everything that decisions need of a configuration, in one value.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
 use crate::pool::Pool;
@@ -49,6 +51,11 @@ impl Cluster {
     pub fn decide(&self, vip: usize, request: &impl Request) -> Option<(PoolId, &Pool)> {
         let id = self.routes.decide(vip, request)?;
         Some((id, self.pools.get(id.0)?))
+    }
+
+    /// The pools that requests at this VIP may go to, each once.
+    pub fn pools_of(&self, vip: usize) -> BTreeSet<PoolId> {
+        self.routes.pools_of(vip)
     }
 
     /// The pool at a place; `None` for a place of another configuration.

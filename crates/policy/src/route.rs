@@ -1,5 +1,7 @@
 //! Routes: from a request to a pool.
 
+use std::collections::BTreeSet;
+
 use crate::pattern::{FieldPattern, HostPattern, MethodPattern, PathPattern};
 use crate::request::Request;
 
@@ -68,6 +70,14 @@ impl Routes {
         route
             .map(|route| route.pool)
             .or_else(|| self.defaults.get(vip).copied().flatten())
+    }
+
+    /// The pools that requests at this VIP may go to, each once.
+    pub(crate) fn pools_of(&self, vip: usize) -> BTreeSet<PoolId> {
+        let routes = self.routes.iter();
+        let routes = routes.filter(|route| route.vip.is_none_or(|only| only == vip));
+        let default = self.defaults.get(vip).copied().flatten();
+        routes.map(|route| route.pool).chain(default).collect()
     }
 
     /// The VIP and the pool that each route or default names.

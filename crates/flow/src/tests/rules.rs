@@ -394,3 +394,21 @@ fn epochs_grow_also_when_the_clock_does_not() {
     assert_eq!(entry.next_epoch(0xffff_ffe0), 0xffff_fff1);
     assert_eq!(entry.next_epoch(5), 5, "the clock wraps");
 }
+
+#[test]
+fn no_acknowledgement_confirms_a_stay() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    let boundary = bench.entry().boundary;
+    bench.send(boundary, &get("/1"));
+    let entry = bench.entry();
+    assert!(!entry.confirmed && entry.unconfirmed == boundary);
+    let far = entry.newest_ack + (1 << 30);
+    assert!(
+        entry.header_ack.after(far),
+        "answers to earlier requests may still be on their way"
+    );
+    let (header, _) = only_bind(&bench.send(boundary, &get("/1")));
+    assert_eq!(header.requests, 2, "sent again with its header");
+}

@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use nix::errno::Errno;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
-use rtnetlink::packet_route::address::AddressMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, CacheInfo};
 use rtnetlink::packet_route::link::LinkAttribute;
 
 use crate::config::Vip;
@@ -129,7 +129,15 @@ impl Addresses {
         let mut request = self.netlink.address().add(index, address, prefix(address));
         if address.is_ipv6() {
             // Several nodes hold the same VIP; duplicate address detection would disable it on all but one.
-            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            let message = request.message_mut();
+            message.header.flags |= AddressHeaderFlags::Nodad;
+            // Deprecated at once (RFC 4862 5.5.4): this machine's own connections must not begin at the VIP, whose packets come to another one.
+            let mut lifetimes = CacheInfo::default();
+            lifetimes.ifa_preferred = 0;
+            lifetimes.ifa_valid = u32::MAX;
+            message
+                .attributes
+                .push(AddressAttribute::CacheInfo(lifetimes));
         }
         match request.execute().await {
             Ok(()) => Ok(true),

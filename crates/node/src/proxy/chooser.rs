@@ -1,11 +1,11 @@
 //! The policy, as the owner asks it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use baton_flow::{Decide, Target};
-use baton_packet::RequestHead;
+use baton_packet::{BodyLength, RequestHead};
 use baton_policy::{Cluster, Mechanism, ServerId};
 use rand::rngs::SmallRng;
 
@@ -18,6 +18,7 @@ pub(super) struct Chooser {
     place_of_server: BTreeMap<ServerId, ServerId>,
     slot_of_server: BTreeMap<ServerId, ServerId>,
     place_of_vip: BTreeMap<u16, usize>,
+    relayed_vips: BTreeSet<usize>,
     random: SmallRng,
 }
 
@@ -28,8 +29,27 @@ impl Chooser {
             place_of_server: plan.place_of_server.clone(),
             slot_of_server: plan.slot_of_server.clone(),
             place_of_vip: plan.place_of_vip.clone(),
+            relayed_vips: plan.relayed_vips.clone(),
             random: rand::make_rng(),
         }
+    }
+}
+
+impl Chooser {
+    /// Whether only a TCP endpoint can tell where the next request begins, and it matters: on a VIP with several pools the next request may
+    /// belong elsewhere. A WebSocket carries no further request. Without an address for the relay the flow is pinned to its server instead.
+    fn needs_endpoint(&self, vip: usize, head: &RequestHead) -> bool {
+        let open_ended = match head.body {
+            BodyLength::Length(_) => false,
+            BodyLength::Chunked => true,
+            BodyLength::Tunnel => {
+                head.method != "CONNECT"
+                    && !head
+                        .header_values("upgrade")
+                        .any(|v| v.eq_ignore_ascii_case(b"websocket"))
+            }
+        };
+        open_ended && self.relayed_vips.contains(&vip)
     }
 }
 
@@ -49,6 +69,9 @@ impl Decide for Chooser {
             return Target::Relay;
         };
         if pool.mechanism() == Mechanism::Relay {
+            return Target::Relay;
+        }
+        if self.needs_endpoint(*vip, head) {
             return Target::Relay;
         }
         let present = present.and_then(|slot| self.place_of_server.get(&slot).copied());

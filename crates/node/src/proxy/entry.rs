@@ -44,6 +44,8 @@ pub(super) fn from_kernel(e: &flow_entry) -> Entry {
             timestamps: e.offers & offer::TIMESTAMPS != 0,
         },
         vip: e.vip,
+        first_seq: Seq(e.first_seq),
+        first_ack: Seq(e.first_ack),
         seen: Duration::from_nanos(e.seen_ns),
     }
 }
@@ -95,6 +97,8 @@ pub(super) fn to_kernel(e: &Entry) -> flow_entry {
         offers: bits(&offers),
         client_wscale: e.options.wscale.unwrap_or(0),
         vip: e.vip,
+        first_seq: e.first_seq.0,
+        first_ack: e.first_ack.0,
         pad: 0,
         seen_ns: e.seen.as_nanos() as u64,
     }

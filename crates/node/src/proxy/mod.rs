@@ -61,7 +61,7 @@ pub async fn run(mut context: Context) -> Result<()> {
     }
     let (source, relayed) = (numbers.clone(), local.stats());
     context.registry.ready("proxy", move || {
-        [source.samples(), crate::relays::samples("relay", &relayed)].concat()
+        [source.samples(), crate::relays::samples("proxy", &relayed)].concat()
     });
     tracing::info!(
         vips = config.vips.len(),

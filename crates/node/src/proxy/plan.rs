@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail};
 use baton_kernel::{Server, Via, Vip, abi};
-use baton_policy::ServerId;
+use baton_policy::{PoolId, ServerId};
 use baton_wire::BIND_LEN;
 
 use crate::addresses::{Placed, Subnets};
@@ -42,6 +42,8 @@ pub(super) struct Plan {
     pub(super) slot_of_server: BTreeMap<ServerId, ServerId>,
     /// Slot of a VIP -> its place in the configuration.
     pub(super) place_of_vip: BTreeMap<u16, usize>,
+    /// Places of VIPs that have several pools, all of whose servers a relay can reach.
+    pub(super) relayed_vips: BTreeSet<usize>,
     /// Node address by slot: where binds are sent.
     pub(super) addresses: Vec<IpAddr>,
     /// Largest TCP payload and options that fit a bind, by family (IPv4, IPv6).
@@ -68,6 +70,7 @@ impl Plan {
             place_of_server: BTreeMap::new(),
             slot_of_server: BTreeMap::new(),
             place_of_vip: BTreeMap::new(),
+            relayed_vips: BTreeSet::new(),
             addresses: Vec::new(),
             mss,
         };
@@ -79,6 +82,23 @@ impl Plan {
         {
             let slot = slot(&mut slots.vips, &vip.name, MOST_VIPS, "VIPs")?;
             plan.place_of_vip.insert(slot, place);
+            let pools = config.policy.pools_of(place);
+            let reachable = |id: &PoolId| {
+                let mut members = config
+                    .policy
+                    .pool(*id)
+                    .into_iter()
+                    .flat_map(|pool| pool.members());
+                members.all(|member| {
+                    config
+                        .servers
+                        .get(usize::from(member.server.0))
+                        .is_some_and(|server| server.http.is_some())
+                })
+            };
+            if pools.len() > 1 && pools.iter().all(reachable) {
+                plan.relayed_vips.insert(place);
+            }
             for at in &vip.addresses {
                 let mss = mss[usize::from(at.is_ipv6())];
                 plan.vips.push(Vip {
