@@ -12,7 +12,11 @@ define heading
 @printf '\n==> %s\n' '$(1)'
 endef
 
-.PHONY: help build demo test test-user test-root test-lab bench lint setup privilege
+# Where `make bench` keeps what it measured. Names of machines stay out of it: MACHINE is a word of yours for this one.
+MACHINE ?= here
+RUN := bench/runs/$(shell date -u +%F)-$(MACHINE).json
+
+.PHONY: help build demo test test-all test-user test-lab bench lint setup privilege
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1:@/p' Makefile | column -t -s @
@@ -23,17 +27,18 @@ build: setup ## target/release/baton
 demo: privilege build ## a cluster on this machine, real clients and servers, and what they did
 	$(SUDO) $(BATON) lab run demo
 
-test: privilege test-user test-root test-lab ## every test
+test: test-all test-lab ## every test, as root
 	$(call heading,all tests passed)
 
-test-user: setup
+# One build for all of them. The features add the tests that load programs into the kernel, the ignored ones make network namespaces.
+test-all: privilege build
+	$(call heading,tests of the parts)
+	$(SUDO) $(BATON) probe
+	$(RUN_AS_ROOT) $(CARGO) test --workspace --all-features -- --include-ignored
+
+test-user: setup ## the tests that need no privileges
 	$(call heading,tests that need no privileges)
 	$(CARGO) test --workspace
-
-test-root: build privilege
-	$(call heading,tests of the kernel side: as root)
-	$(SUDO) $(BATON) probe
-	$(RUN_AS_ROOT) $(CARGO) test -p baton-kernel -p baton --features baton-kernel/root-tests,baton/root-tests --test 'root_*'
 
 test-lab: build privilege
 	$(call heading,whole clusters in network namespaces: handoff)
@@ -41,8 +46,10 @@ test-lab: build privilege
 	$(call heading,whole clusters in network namespaces: relay)
 	$(SUDO) $(BATON) lab run matrix --short --mechanism relay --json
 
-bench: privilege build ## direct, handoff, relay, HAProxy and nginx side by side
-	$(SUDO) $(BATON) lab run compare
+bench: privilege build ## direct, handoff, relay, HAProxy and nginx side by side, as a table (docs/performance.md)
+	$(SUDO) $(BATON) lab run compare --record $(RUN)
+	$(call heading,$(RUN))
+	@$(BATON) lab table $(RUN)
 
 lint: setup ## format, clippy, licences
 	$(call heading,lint)

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -15,7 +15,7 @@ use crate::client::follow;
 use crate::cluster::{Lab, Options, requirements};
 use crate::impair::{self, Faults};
 use crate::report::Recorder;
-use crate::scenarios::compare::{self, Effort, Workload};
+use crate::scenarios::compare::{self, Effort, Record, Workload};
 use crate::scenarios::demo::{self, Story};
 use crate::scenarios::{Setting, matrix};
 use crate::{interrupt, origin};
@@ -32,6 +32,8 @@ pub enum LabCommand {
     /// Run a scenario on a cluster of its own
     #[command(subcommand)]
     Run(Scenario),
+    /// Print what `run compare --record` kept as a table in Markdown
+    Table(Table),
     /// Forward frames between two interfaces with faults
     #[command(hide = true)]
     Impair(Impair),
@@ -120,6 +122,15 @@ pub struct Compare {
     /// Of each system under each workload; the median counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
+    /// Keep the report in this file, with the kind of machine and the date; `baton lab table` makes a table of it
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Table {
+    /// What `run compare --record` kept
+    file: PathBuf,
 }
 
 /// Options of all scenarios.
@@ -146,6 +157,10 @@ impl LabCommand {
             Self::Exec(exec) => exec.run(),
             Self::Down(name) => Lab::down(&name.name).map(|()| ExitCode::SUCCESS),
             Self::Run(scenario) => scenario.run(baton),
+            Self::Table(Table { file }) => {
+                print!("{}", compare::table(&file)?);
+                Ok(ExitCode::SUCCESS)
+            }
             Self::Impair(Impair {
                 first,
                 second,
@@ -178,6 +193,7 @@ impl Scenario {
             short,
             json,
         } = common.clone();
+        let mut record = None;
         let mut recorder = Recorder::new(name, options.seed);
         let setting = Setting {
             baton,
@@ -193,13 +209,18 @@ impl Scenario {
                 workload,
                 seconds,
                 runs,
+                record: to,
                 ..
             }) => {
+                record = to;
                 compare::run(&mut recorder, &setting, workload, &Effort { seconds, runs })?;
             }
             Self::Demo(_) => demo::run(&mut recorder, &setting, &Story { told: !json })?,
         }
         let report = recorder.finish();
+        if let Some(file) = record {
+            Record::of(&report)?.keep(&file)?;
+        }
         if json {
             println!("{}", serde_json::to_string(&report)?);
         } else {

@@ -1,5 +1,6 @@
 //! Side by side: direct, `handoff`, `relay`, HAProxy and nginx as proxies; in one run, alternating, medians.
 
+mod record;
 mod systems;
 mod workload;
 
@@ -7,6 +8,7 @@ use super::Setting;
 use super::statistics::{listed, median};
 use crate::cluster::requirements;
 use crate::report::Recorder;
+pub(crate) use record::{Record, table};
 pub(crate) use systems::start_nginx;
 use systems::{System, Systems};
 pub(crate) use workload::{Workload, bulk, bulk_bytes};
