@@ -245,6 +245,47 @@ fn a_recorded_bind_is_refused() {
 }
 
 #[test]
+fn the_place_of_a_bind_is_adopted_once_whatever_its_epoch() {
+    let mut bench = Bench::new();
+    let again = bind_frame(
+        &Bind {
+            epoch: 200,
+            ..bind()
+        },
+        MESSAGE_KEY,
+        &request(1000),
+    );
+    for state in [served_state::ENDED, served_state::FENCED] {
+        bench.hold(served_flow {
+            state,
+            ..serving(1)
+        });
+        assert_eq!(bench.verdict(&again), dropped("repeated_bind"));
+    }
+    bench.hold(serving(1));
+    assert_eq!(bench.verdict(&again), (NEXT, "passed/header".into()));
+    assert_eq!(bench.held().epoch, 200, "a proxy that forgot the flow");
+}
+
+#[test]
+fn a_proxy_whose_clock_went_back_hears_of_it() {
+    let mut bench = Bench::new();
+    bench.verdict(&bind_frame(&bind(), MESSAGE_KEY, &request(1000)));
+    let behind = Bind {
+        clock: bind().clock.wrapping_sub(60_000),
+        epoch: 101,
+        ..bind()
+    };
+    let (_, moved, told, _) = bench.ingress(&bind_frame(&behind, MESSAGE_KEY, &request(1000)));
+    assert_eq!(moved, "dropped/stale_bind");
+    assert_eq!((told[0].what, told[0].epoch), (REFUSED, 101));
+    let other = Bind { ..behind }.encode(&Key::new(MESSAGE_KEY), &key());
+    let from_other = [&other[..], &request(1000).ip()].concat();
+    let (_, moved, ..) = bench.ingress(&udp_frame("10.77.0.12:6950", NODE, &from_other));
+    assert_ne!(moved, "dropped/stale_bind", "each proxy has its own clock");
+}
+
+#[test]
 fn a_header_of_a_held_flow_moves_its_state_forward_only() {
     let mut bench = Bench::new();
     bench.hold(serving(1));

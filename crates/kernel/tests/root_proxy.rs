@@ -655,6 +655,66 @@ fn a_port_used_again_begins_a_new_flow() {
 }
 
 #[test]
+fn a_copy_of_the_first_segment_begins_nothing() {
+    let mut bench = Bench::new();
+    let syn = Tcp::syn(CLIENT, VIP);
+    let request = bench.shake(&syn);
+    bench.run(&request.frame());
+    let key = FlowKey::new(at(CLIENT), at(VIP));
+    let first = bench.proxy.flows().entry(&key).unwrap();
+    // The flow has moved on to another server meanwhile.
+    bench.bind(flow_entry {
+        first_seq: first.first_seq,
+        first_ack: first.first_ack,
+        newest_ack: first.newest_ack.wrapping_add(500),
+        ..bound(request.seq + 5000)
+    });
+    bench.run(&syn.frame());
+    let (_, _, moved, punts) = bench.run(&request.frame());
+    assert_eq!(
+        (moved.join(" ").as_str(), punts.len()),
+        ("forwarded/bound", 0)
+    );
+}
+
+#[test]
+fn what_a_blind_attacker_sends_is_not_parsed() {
+    let mut bench = Bench::new();
+    let key = bench.bind(bound(2000));
+    for ack in [500 + (1 << 21), 500u32.wrapping_sub(1 << 21), 0x8000_0000] {
+        let spoofed = Tcp {
+            ack: Some(ack),
+            ..data(2000, 1)
+        };
+        assert_eq!(bench.verdict(&spoofed.frame()), dropped("bad_ack"), "{ack}");
+        bench.run(
+            &Tcp {
+                ack: Some(ack),
+                ..data(1000, 0)
+            }
+            .frame(),
+        );
+        assert_eq!(
+            bench.proxy.flows().entry(&key).unwrap().newest_ack,
+            500,
+            "nor remembered"
+        );
+    }
+    for (seq, closes) in [(12_345, false), (2001, false), (2000, true)] {
+        bench.bind(bound(2000));
+        bench.run(
+            &Tcp {
+                flags: "R",
+                ..data(seq, 0)
+            }
+            .frame(),
+        );
+        let closing = bench.proxy.flows().entry(&key).unwrap().flags & flow_flags::CLOSING != 0;
+        assert_eq!(closing, closes, "RST at {seq}");
+    }
+}
+
+#[test]
 fn encapsulated_to_another_network() {
     let mut bench = Bench::new();
     bench.bind(flow_entry {

@@ -128,6 +128,13 @@ fn roles(item: &Item<'_>, outline: &Outline<'_>) -> Option<Roles> {
             "add a [[vip]] with name and addresses",
         );
     }
+    let hands_off = || (0..outline.vips.count()).any(|vip| outline.handoff_pool(vip).is_some());
+    if roles.proxy && roles.backend && hands_off() {
+        item.wrong::<()>(
+            "a node cannot yet be \"proxy\" of handoff pools and \"backend\" at once",
+            "run the two roles on two machines (or network namespaces)",
+        );
+    }
     if roles.backend && outline.services == 0 {
         item.wrong::<()>(
             "role \"backend\" has no [[backend.service]]",

@@ -7,7 +7,7 @@ use crate::config::{Config, Scope};
 const RIGHT: &str = r#"
 [node]
 name = "everything"
-roles = ["proxy", "backend"]
+roles = ["backend"]
 interfaces = ["eth0"]
 address = "10.77.0.11"
 secret_file = "secret"
