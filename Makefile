@@ -42,9 +42,9 @@ test-user: setup ## the tests that need no privileges
 
 test-lab: build privilege
 	$(call heading,whole clusters in network namespaces: handoff)
-	$(SUDO) $(BATON) lab run matrix --short --mechanism handoff --json
+	$(SUDO) $(BATON) lab run matrix --short --mechanism handoff
 	$(call heading,whole clusters in network namespaces: relay)
-	$(SUDO) $(BATON) lab run matrix --short --mechanism relay --json
+	$(SUDO) $(BATON) lab run matrix --short --mechanism relay
 
 bench: privilege build ## direct, handoff, relay, HAProxy and nginx side by side, as a table (docs/performance.md)
 	$(SUDO) $(BATON) lab run compare --record $(RUN)
