@@ -7,6 +7,9 @@ use crate::pending::{OverLimit, Pending};
 use crate::requests::Batch;
 use crate::{Action, ClientOptions, Counter, Decide, Entry, Limits, Now, Target};
 
+/// How long segments may overtake each other, and notices be late (ms).
+const SETTLED_MS: i32 = 1000;
+
 /// What one event does to one flow. Every method takes the flow's entry and what is held of it, and returns what is
 /// held from then on.
 pub(crate) struct Transition<'a, D> {
@@ -160,7 +163,7 @@ impl<D: Decide> Transition<'_, D> {
                 self.count(Counter::Refused);
                 self.reset(&entry)
             }
-            (What::Unknown, _) if entry.is_adopted() => {
+            (What::Unknown, _) if entry.is_adopted() && self.is_settled(&entry) => {
                 self.count(Counter::UnknownFlow);
                 self.reset(&entry)
             }
@@ -169,6 +172,11 @@ impl<D: Decide> Transition<'_, D> {
                 pending
             }
         }
+    }
+
+    /// Whether the bind was made so long ago that a notice *unknown* cannot be about a segment that overtook it.
+    fn is_settled(&self, entry: &Entry) -> bool {
+        Seq(self.now.clock_ms) - Seq(entry.epoch) >= SETTLED_MS
     }
 
     /// The deadline has passed.

@@ -412,3 +412,18 @@ fn no_acknowledgement_confirms_a_stay() {
     let (header, _) = only_bind(&bench.send(boundary, &get("/1")));
     assert_eq!(header.requests, 2, "sent again with its header");
 }
+
+#[test]
+fn only_a_late_unknown_is_believed() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    let unknown = bench.notice(What::Unknown);
+    assert_eq!(
+        brief(&bench.handle(unknown.clone())),
+        "+stale",
+        "it may be about a segment that overtook the bind"
+    );
+    bench.now.clock_ms += 1000;
+    assert!(brief(&bench.handle(unknown)).starts_with("+unknown_flow, +reset"));
+}
