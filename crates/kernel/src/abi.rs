@@ -107,12 +107,16 @@ pub(crate) fn address_from_words(words: [u32; 4]) -> IpAddr {
     Ipv6Addr::from(bytes).to_canonical()
 }
 
-pub(crate) fn endpoint_of(at: SocketAddr) -> endpoint {
-    endpoint {
-        address: address_words(at.ip()),
-        port: at.port().to_be(),
-        pad: 0,
-    }
+/// The keys of an address and port in `vips` and `services`: itself, and the address alone (fragments).
+pub(crate) fn endpoint_keys(at: SocketAddr) -> [Vec<u8>; 2] {
+    [at.port(), 0].map(|port| {
+        let key = endpoint {
+            address: address_words(at.ip()),
+            port: port.to_be(),
+            pad: 0,
+        };
+        as_bytes(&key).to_vec()
+    })
 }
 
 /// The flow key at the beginning of a map's key; none if it is too short.

@@ -1,6 +1,6 @@
 //! Role back end: `bpf/backend.bpf.c`.
 
-use crate::abi::{self, address_words, endpoint_of, key_from_bytes, served_flow};
+use crate::abi::{self, address_words, endpoint_keys, key_from_bytes, served_flow};
 use crate::attach::{Side, attach};
 use crate::counters::{Counters, text};
 use crate::settings::monotonic;
@@ -9,7 +9,6 @@ use crate::table::Table;
 use crate::{Error, Queue, Result, Settings, Told};
 use baton_packet::FlowKey;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use std::collections::HashSet;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -86,25 +85,15 @@ impl Backend {
 
     /// The services, instead of those before.
     pub fn set_services(&self, services: &[Service]) -> Result<()> {
-        let mut wanted = HashSet::new();
-        for (index, service) in services.iter().enumerate() {
+        let entries = services.iter().enumerate().flat_map(|(index, service)| {
             let value = abi::service {
                 listener: address_words(service.listen.ip()),
                 port: service.listen.port().to_be(),
                 index: index as u16,
             };
-            for at in [service.vip, SocketAddr::new(service.vip.ip(), 0)] {
-                let key = abi::as_bytes(&endpoint_of(at)).to_vec();
-                self.services.put(&key, &value)?;
-                wanted.insert(key);
-            }
-        }
-        self.services
-            .keys()
-            .into_iter()
-            .filter(|key| !wanted.contains(key))
-            .for_each(|key| self.services.remove(&key));
-        Ok(())
+            endpoint_keys(service.vip).map(|key| (key, value))
+        });
+        self.services.replace(entries)
     }
 
     /// What is known of a flow.

@@ -1,6 +1,6 @@
 //! Role proxy: `bpf/proxy.bpf.c`.
 
-use crate::abi::{self, address_words, endpoint_of, flow_entry, key_from_bytes};
+use crate::abi::{self, address_words, endpoint_keys, flow_entry, key_from_bytes};
 use crate::attach::{Side, attach};
 use crate::counters::{Counters, text};
 use crate::settings::monotonic;
@@ -9,7 +9,6 @@ use crate::table::Table;
 use crate::{Error, Punt, Queue, Result, Settings};
 use baton_packet::FlowKey;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use std::collections::HashSet;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -156,26 +155,16 @@ impl Proxy {
 
     /// The VIPs, instead of those before. Packets to a VIP's address that belong to none of its ports stay the host's.
     pub fn set_vips(&self, vips: &[Vip]) -> Result<()> {
-        let mut wanted = HashSet::new();
-        for vip in vips {
+        let entries = vips.iter().flat_map(|vip| {
             let value = abi::vip {
                 index: vip.index,
                 mss: vip.mss,
                 offers: vip.offers,
                 pad: [0; 3],
             };
-            for at in [vip.at, SocketAddr::new(vip.at.ip(), 0)] {
-                let key = abi::as_bytes(&endpoint_of(at)).to_vec();
-                self.vips.put(&key, &value)?;
-                wanted.insert(key);
-            }
-        }
-        self.vips
-            .keys()
-            .into_iter()
-            .filter(|key| !wanted.contains(key))
-            .for_each(|key| self.vips.remove(&key));
-        Ok(())
+            endpoint_keys(vip.at).map(|key| (key, value))
+        });
+        self.vips.replace(entries)
     }
 
     /// The server with this index; `None`: there is none, its packets are dropped.

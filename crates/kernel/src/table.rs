@@ -3,6 +3,7 @@
 use crate::abi::{Plain, as_bytes, from_bytes};
 use crate::{Error, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
+use std::collections::HashSet;
 use std::marker::PhantomData;
 
 /// Entries that one system call reads.
@@ -58,8 +59,17 @@ impl<V: Plain> Table<V> {
         Ok(())
     }
 
-    pub(crate) fn keys(&self) -> Vec<Vec<u8>> {
-        self.map.keys().collect()
+    /// Exactly these entries, whatever there was.
+    pub(crate) fn replace(&self, entries: impl Iterator<Item = (Vec<u8>, V)>) -> Result<()> {
+        let mut wanted = HashSet::new();
+        for (key, value) in entries {
+            self.put(&key, &value)?;
+            wanted.insert(key);
+        }
+        let present: Vec<_> = self.map.keys().collect();
+        let gone = present.iter().filter(|key| !wanted.contains(*key));
+        gone.for_each(|key| self.remove(key));
+        Ok(())
     }
 
     fn error(&self, source: libbpf_rs::Error) -> Error {
