@@ -2,7 +2,7 @@
 
 use crate::abi::{self, address_words, endpoint_keys, key_from_bytes, served_flow};
 use crate::attach::{Side, attach};
-use crate::counters::{Counters, text};
+use crate::counters::Counters;
 use crate::settings::monotonic;
 use crate::skeletons::backend::{BackendSkel, BackendSkelBuilder};
 use crate::table::Table;
@@ -106,17 +106,6 @@ impl Backend {
         self.served.put(&key.to_bytes(), flow)
     }
 
-    /// Flows held here at the moment (ended and released ones not counted).
-    pub fn held(&self) -> Result<Vec<FlowKey>> {
-        let mut held = Vec::new();
-        self.served.visit(|key, flow| {
-            if flow.state == abi::served_state::HELD {
-                held.extend(key_from_bytes(key));
-            }
-        })?;
-        Ok(held)
-    }
-
     /// Forgets flows that ended or were released `remember` ago (until then their binds are not adopted twice), and held ones for which
     /// `alive` is false and that were silent as long. Returns how many are held.
     pub fn sweep(&self, remember: Duration, alive: impl Fn(&FlowKey) -> bool) -> Result<usize> {
@@ -143,16 +132,9 @@ impl Backend {
 
     /// The programs' counters.
     pub fn counters(&self) -> Result<Counters> {
-        let names = self
-            .skel
-            .maps
-            .rodata_data
-            .map(|d| &d.counter_names[..])
-            .unwrap_or_default();
-        let names = names
-            .iter()
-            .map(|n| (text(&n.verdict), text(&n.reason)))
-            .collect();
+        let names = self.skel.maps.rodata_data.iter();
+        let names = names.flat_map(|data| &data.counter_names);
+        let names = names.map(|name| (&name.verdict[..], &name.reason[..]));
         Counters::new(&self.skel.maps.counters, names)
     }
 

@@ -21,12 +21,20 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn new(map: &MapMut<'_>, names: Vec<(String, String)>) -> Result<Counters> {
+    /// `names`: verdict and reason of each counter, as C strings.
+    pub(crate) fn new<'a>(
+        map: &MapMut<'_>,
+        names: impl Iterator<Item = (&'a [i8], &'a [i8])>,
+    ) -> Result<Counters> {
         let map = MapHandle::try_from(map).map_err(|source| Error::Table {
             table: "counters",
             source,
         })?;
-        Ok(Counters { map, names })
+        let names = names.map(|(verdict, reason)| (text(verdict), text(reason)));
+        Ok(Counters {
+            map,
+            names: names.collect(),
+        })
     }
 
     /// All counters, in the order of `abi.h`.
@@ -53,7 +61,7 @@ impl Counters {
 }
 
 /// The text of a C string in a fixed array.
-pub(crate) fn text(chars: &[i8]) -> String {
+fn text(chars: &[i8]) -> String {
     chars
         .iter()
         .take_while(|c| **c != 0)

@@ -2,7 +2,7 @@
 
 use crate::abi::{self, address_words, endpoint_keys, flow_entry, key_from_bytes};
 use crate::attach::{Side, attach};
-use crate::counters::{Counters, text};
+use crate::counters::Counters;
 use crate::settings::monotonic;
 use crate::skeletons::proxy::{ProxySkel, ProxySkelBuilder};
 use crate::table::Table;
@@ -195,16 +195,9 @@ impl Proxy {
 
     /// The program's counters.
     pub fn counters(&self) -> Result<Counters> {
-        let names = self
-            .skel
-            .maps
-            .rodata_data
-            .map(|d| &d.counter_names[..])
-            .unwrap_or_default();
-        let names = names
-            .iter()
-            .map(|n| (text(&n.verdict), text(&n.reason)))
-            .collect();
+        let names = self.skel.maps.rodata_data.iter();
+        let names = names.flat_map(|data| &data.counter_names);
+        let names = names.map(|name| (&name.verdict[..], &name.reason[..]));
         Counters::new(&self.skel.maps.counters, names)
     }
 

@@ -40,7 +40,7 @@ pub enum What {
     Gone,
     /// The bind failed.
     Refused {
-        /// A `drop_reason` of `bpf/include/abi.h`.
+        /// An `enum refusal` of `bpf/include/abi.h`.
         reason: u8,
     },
     /// A packet of a flow that is not held here.

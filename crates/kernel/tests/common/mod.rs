@@ -4,7 +4,7 @@
 use baton_kernel::{Clock, Counters, Settings};
 use etherparse::{
     PacketBuilder, PacketBuilderStep, SlicedPacket, TcpHeaderSlice, TcpOptionElement,
-    TransportSlice, tcp_option,
+    TransportSlice,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -184,8 +184,6 @@ pub fn timestamps_of(header: &etherparse::TcpHeader) -> Option<(u32, u32)> {
         _ => None,
     })
 }
-
-pub const TIMESTAMP_LEN: u8 = tcp_option::LEN_TIMESTAMP;
 
 /// Which counters moved since the last look, as `verdict/reason`.
 pub struct Watch {

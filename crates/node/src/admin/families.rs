@@ -5,7 +5,7 @@ use super::metrics::Family;
 /// Packets that the kernel programs saw; labels `role`, `verdict`, `reason`.
 pub static PACKETS: Family =
     Family::counter("baton_packets", "Packets by role, verdict and reason");
-/// Flows bound for the first time; label `pool`.
+/// Flows bound for the first time.
 pub static BINDS: Family = Family::counter(
     "baton_binds",
     "Flows bound to a server for their first request",
