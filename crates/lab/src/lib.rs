@@ -24,5 +24,6 @@ mod report;
 mod scenarios;
 mod topology;
 mod units;
+mod websocket;
 
 pub use cli::LabCommand;

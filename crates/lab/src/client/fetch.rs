@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::answer::Answer;
+use super::chunks::Chunks;
 use crate::cluster::{Lab, digest};
 use crate::command;
 
@@ -151,7 +152,28 @@ impl Connection {
         receive(&mut self.input, method)
     }
 
-    fn send(&mut self, request: &Request) -> anyhow::Result<()> {
+    /// The next head, whatever follows it.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub(crate) fn head(&mut self) -> anyhow::Result<Answer> {
+        let mut answer = Answer::default();
+        answer.take_head(&head(&mut self.input)?)?;
+        Ok(answer)
+    }
+
+    /// What comes, byte by byte.
+    pub(crate) fn input(&mut self) -> &mut BufReader<TcpStream> {
+        &mut self.input
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.input.get_ref()
+    }
+
+    /// # Errors
+    /// When it cannot be sent.
+    pub(crate) fn send(&mut self, request: &Request) -> anyhow::Result<()> {
         let mut head = format!(
             "{} {} HTTP/1.1\r\nHost: {}\r\n",
             request.method, request.path, self.to
@@ -181,6 +203,11 @@ fn receive(input: &mut impl BufRead, method: &str) -> anyhow::Result<Answer> {
     let length = match answer.header("Content-Length") {
         _ if bodiless => 0,
         Some(length) => length.parse()?,
+        None if answer.header("Transfer-Encoding") == Some("chunked") => {
+            (answer.bytes, answer.sha256) =
+                digest(&mut Chunks::new(input)).context("in the middle of a body")?;
+            return Ok(answer);
+        }
         None => bail!("an answer of status {} without a length", answer.status),
     };
     (answer.bytes, answer.sha256) =

@@ -35,6 +35,15 @@ pub(crate) fn backend(host: &Host, dir: &Path, root: &Path) -> String {
         location ~ ^/([abc]/)?unique$ {{ root {dir}; rewrite ^ /unique break; }}
         location ~ ^/([abc]/)?put/ {{ root {dir}; dav_methods PUT DELETE; create_full_put_path on; }}
         location ~ ^/([abc]/)?echo$ {{ proxy_pass http://127.0.0.1:{ORIGIN_PORT}; }}
+        location ~ ^/([abc]/)?(events|late|socket)$ {{
+            proxy_pass http://127.0.0.1:{ORIGIN_PORT};
+            proxy_buffering off;
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $http_connection;
+        }}
+        location ~ ^/([abc]/)?closing/ {{ keepalive_timeout 0; rewrite ^/([abc]/)?closing(/.*)$ $2 break; }}
+        location ~ ^/([abc]/)?hasty/ {{ keepalive_timeout 1s; rewrite ^/([abc]/)?hasty(/.*)$ $2 break; }}
     }}
 }}
 "#

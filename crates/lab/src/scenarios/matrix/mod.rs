@@ -4,14 +4,18 @@
 mod downloads;
 mod edit;
 mod encapsulated;
+mod endings;
 mod fallback;
 mod ground;
 mod long_path;
+mod messages;
 mod operation;
+mod pipelining;
 mod policies;
 mod rotation;
 mod routes;
 mod split_head;
+mod streams;
 mod uploads;
 
 use std::time::Duration;
@@ -62,6 +66,7 @@ fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyh
     routes::cases(recorder, &mut ground)?;
     policies::cases(recorder, &mut ground)?;
     fallback::unprivileged(recorder, &mut ground)?;
+    requests(recorder, &mut ground.other(|_| ()), setting.short)?;
     if setting.options.mechanism == Mechanism::Relay {
         return Ok(());
     }
@@ -69,6 +74,14 @@ fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyh
     fallback::cases(recorder, &ground)?;
     encapsulated::cases(recorder, &ground, setting.short)?;
     split_head::cases(recorder, &ground, setting.short)
+}
+
+/// Section 2: requests of every kind.
+fn requests(recorder: &mut Recorder, ground: &mut Ground<'_>, short: bool) -> anyhow::Result<()> {
+    pipelining::cases(recorder, ground, short)?;
+    messages::cases(recorder, ground)?;
+    streams::cases(recorder, ground, short)?;
+    endings::cases(recorder, ground, short)
 }
 
 fn path_cases(

@@ -81,35 +81,47 @@ pub(super) fn rotate(
 /// Each server has logged exactly the requests that the client had answered by it.
 fn logs_agree(lab: &Lab, requests: usize, mark: &str) -> anyhow::Result<()> {
     for (number, server) in SERVERS.iter().enumerate() {
-        let expected = (requests + 2 - number) / 3;
-        let log = lab.dir(server).join("access.log");
-        let logged = || {
-            fs::read_to_string(&log).map(|text| {
-                text.lines()
-                    .filter(|line| line.contains(&format!("?{mark} ")))
-                    .count()
-            })
-        };
-        // The log is written a moment after the answer.
-        wait_until(
-            &format!("{server} has logged {expected} requests"),
-            PATIENCE,
-            || Ok(logged()? >= expected),
-        )
-        .map_err(|error| {
-            error.context(format!("it has logged {}", logged().unwrap_or_default()))
-        })?;
-        let logged = logged()?;
-        ensure!(
-            logged == expected,
-            "{server} has logged {logged} requests instead of {expected}"
-        );
+        logged_exactly(lab, server, mark, (requests + 2 - number) / 3)?;
     }
     Ok(())
 }
 
+/// A server has logged so many requests with this query, and no more.
+pub(super) fn logged_exactly(
+    lab: &Lab,
+    server: &str,
+    mark: &str,
+    expected: usize,
+) -> anyhow::Result<()> {
+    let logged = || logged(lab, server, mark).map(|lines| lines.len());
+    // The log is written a moment after the answer.
+    wait_until(
+        &format!("{server} has logged {expected} requests"),
+        PATIENCE,
+        || Ok(logged()? >= expected),
+    )
+    .map_err(|error| error.context(format!("it has logged {}", logged().unwrap_or_default())))?;
+    let logged = logged()?;
+    ensure!(
+        logged == expected,
+        "{server} has logged {logged} requests instead of {expected}"
+    );
+    Ok(())
+}
+
+/// The lines that a server has logged of requests with this query.
+pub(super) fn logged(lab: &Lab, server: &str, mark: &str) -> anyhow::Result<Vec<String>> {
+    let text = fs::read_to_string(lab.dir(server).join("access.log"))?;
+    let mark = format!("?{mark} ");
+    Ok(text
+        .lines()
+        .filter(|line| line.contains(&mark))
+        .map(str::to_owned)
+        .collect())
+}
+
 /// The connection is closed: soon no host has a socket to the client any more.
-fn no_dead_sockets(lab: &Lab) -> anyhow::Result<()> {
+pub(super) fn no_dead_sockets(lab: &Lab) -> anyhow::Result<()> {
     let client = match lab.topology.client().address(lab.options.family()) {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
