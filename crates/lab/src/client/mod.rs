@@ -1,13 +1,15 @@
 //! How a scenario sends requests from a host, and what it makes of the answers.
 
+mod ab;
 mod answer;
 mod chunks;
 mod curl;
 mod fetch;
 mod wrk;
 
+pub(crate) use ab::ab;
 pub(crate) use answer::{Answer, Expected, NO_SERVER, Wrong};
 pub(crate) use chunks::Chunks;
 pub(crate) use curl::{curl, url};
 pub(crate) use fetch::{Connection, Outcome, Plan, Request, fetch, follow};
-pub(crate) use wrk::wrk;
+pub(crate) use wrk::{wrk, wrk_script};

@@ -29,6 +29,24 @@ pub(crate) fn wrk(
     headers: &[&str],
     duration: Duration,
 ) -> anyhow::Result<Load> {
+    let arguments: Vec<&str> = headers.iter().flat_map(|header| ["-H", header]).collect();
+    run(lab, url, &arguments, duration)
+}
+
+/// The same, with requests and checks as a script (in Lua) on the client says.
+///
+/// # Errors
+/// As [`wrk`].
+pub(crate) fn wrk_script(
+    lab: &Lab,
+    url: &str,
+    script: &str,
+    duration: Duration,
+) -> anyhow::Result<Load> {
+    run(lab, url, &["-s", script], duration)
+}
+
+fn run(lab: &Lab, url: &str, arguments: &[&str], duration: Duration) -> anyhow::Result<Load> {
     let mut wrk = lab.netns("client").command("wrk");
     wrk.args([
         "-t",
@@ -38,10 +56,7 @@ pub(crate) fn wrk(
         "-d",
         &format!("{}s", duration.as_secs()),
     ]);
-    for header in headers {
-        wrk.args(["-H", header]);
-    }
-    parse(&command::run(wrk.arg(url))?)
+    parse(&command::run(wrk.args(arguments).arg(url))?)
 }
 
 fn parse(text: &str) -> anyhow::Result<Load> {

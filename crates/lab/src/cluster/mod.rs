@@ -9,6 +9,7 @@ mod nginx;
 mod nodes;
 mod options;
 mod process;
+mod programs;
 pub(crate) mod requirements;
 mod serve;
 mod state;
@@ -21,6 +22,7 @@ pub(crate) use lab::{Lab, RunningLab};
 pub(crate) use nginx::proxy as nginx_proxy;
 pub(crate) use nodes::Reload;
 pub(crate) use options::{Mechanism, Options};
+pub(crate) use programs::Program;
 pub(crate) use wait::wait_until;
 
 /// Path prefixes of the three pools, each with one of the first three back ends: `/a/` is served by backend1, and so on.

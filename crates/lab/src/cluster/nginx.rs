@@ -50,6 +50,48 @@ pub(crate) fn backend(host: &Host, dir: &Path, root: &Path) -> String {
     )
 }
 
+/// A second one on a back end, for other listeners: one a worker, on all addresses, or one on loopback alone.
+pub(super) fn other(
+    host: &Host,
+    dir: &Path,
+    root: &Path,
+    name: &str,
+    port: u16,
+    workers: bool,
+) -> String {
+    let mut listen = format!("listen 127.0.0.1:{port}{{}}; listen [::1]:{port}{{}};");
+    if workers {
+        let _ = write!(
+            listen,
+            " listen {}:{port}{{}}; listen [{}]:{port}{{}};",
+            host.v4(),
+            host.v6()
+        );
+    }
+    let (listen, end) = if workers {
+        (listen.replace("{}", " reuseport"), "keepalive_timeout 0;")
+    } else {
+        (listen.replace("{}", ""), "")
+    };
+    let common = common(&dir.display().to_string())
+        .replace("worker_processes auto", "worker_processes 2")
+        .replace("nginx.pid", &format!("{name}.pid"));
+    let (backend, root) = (&host.name, root.display());
+    format!(
+        r#"{common}
+    access_log off;
+    server {{
+        {listen}
+        {end}
+        add_header X-Backend {backend} always;
+        add_header X-Worker $pid always;
+        root {root};
+    }}
+}}
+"#
+    )
+}
+
 /// A proxy with the same routes as the nodes have, tuned: connections to the servers are kept, answers do not touch the disk.
 pub(crate) fn proxy(
     dir: &Path,

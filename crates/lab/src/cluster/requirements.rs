@@ -16,6 +16,9 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("curl", "curl"),
 ];
 
+/// Debian's own: the one that its packages of modules are for.
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
+
 /// # Errors
 /// One sentence that names what is missing and what to do.
 pub(crate) fn check() -> anyhow::Result<()> {
@@ -29,7 +32,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
 }
 
 /// # Errors
-/// When `program` is not in the search path.
+/// When `program` is not in the search path, or, if it is a path, not there.
 pub(crate) fn require(program: &str, package: &str) -> anyhow::Result<()> {
     let path = env::var_os("PATH").unwrap_or_default();
     if env::split_paths(&path).any(|dir| dir.join(program).is_file()) {

@@ -1,6 +1,8 @@
 //! What must work: each clause of the first milestone's sections 3 (the program), 4 (the data path) and 5 (requests) that is about a
 //! whole cluster is a case, named `ITEM/VARIANT`.
 
+mod browser;
+mod clients;
 mod downloads;
 mod edit;
 mod encapsulated;
@@ -14,6 +16,7 @@ mod pipelining;
 mod policies;
 mod rotation;
 mod routes;
+mod servers;
 mod split_head;
 mod streams;
 mod uploads;
@@ -66,7 +69,7 @@ fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyh
     routes::cases(recorder, &mut ground)?;
     policies::cases(recorder, &mut ground)?;
     fallback::unprivileged(recorder, &mut ground)?;
-    requests(recorder, &mut ground.other(|_| ()), setting.short)?;
+    requests_and_programs(recorder, &mut ground.other(|_| ()), setting)?;
     if setting.options.mechanism == Mechanism::Relay {
         return Ok(());
     }
@@ -76,12 +79,20 @@ fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyh
     split_head::cases(recorder, &ground, setting.short)
 }
 
-/// Section 2: requests of every kind.
-fn requests(recorder: &mut Recorder, ground: &mut Ground<'_>, short: bool) -> anyhow::Result<()> {
+/// The later milestone's sections 2, requests of every kind, and 5, programs at both ends.
+fn requests_and_programs(
+    recorder: &mut Recorder,
+    ground: &mut Ground<'_>,
+    setting: &Setting<'_>,
+) -> anyhow::Result<()> {
+    let (short, relay) = (setting.short, setting.options.mechanism == Mechanism::Relay);
     pipelining::cases(recorder, ground, short)?;
     messages::cases(recorder, ground)?;
     streams::cases(recorder, ground, short)?;
-    endings::cases(recorder, ground, short)
+    endings::cases(recorder, ground, short)?;
+    clients::cases(recorder, ground, short)?;
+    browser::cases(recorder, ground)?;
+    servers::cases(recorder, ground, relay, short)
 }
 
 fn path_cases(
