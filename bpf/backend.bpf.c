@@ -5,7 +5,7 @@
  *   packet                                  verdict (ingress)
  *   bind                                    adopt.h
  *   release                                 release.h
- *   forward                                 decapsulated, then as below
+ *   forward                                 decapsulated, then as below; an ICMP error about a flow of a service: decapsulated, pass
  *   TCP to a service, flow held             pass; back in the queue while its socket is being made
  *   TCP to a service, flow fenced           drop
  *   TCP to a service, flow unknown          pass if a socket has it (the agent was restarted), else drop and report
@@ -14,6 +14,7 @@
 #define COUNTERS(X) BACKEND_COUNTERS(X)
 #include "counters.h"
 #include "framing.h"
+#include "icmp.h"
 #include "served.h"
 #include "adopt.h"
 #include "release.h"
@@ -64,12 +65,34 @@ static __always_inline int is_own_address(const __be32 a[4])
 	return same_address(a, own) || !(own[0] | own[1] | own[2] | own[3]);
 }
 
+static __always_inline int from_proxy(struct __sk_buff *skb, const struct packet *p, struct packet *inner)
+{
+	struct flow_key key = {};
+	enum parsed what;
+	__u32 at = p->payload + sizeof(struct wire_forward);
+	__u8 version;
+
+	if (bpf_skb_load_bytes(skb, at, &version, 1))
+		return drop(COUNT_REFUSE_MALFORMED);
+	what = parse_ip(skb, at, version >> 4 == 6, inner);
+	if (what == PARSED_TCP)
+		key_from_client(inner, &key);
+	else if (what != PARSED_ICMP || !find_embedded(skb, inner, &key))
+		return drop(COUNT_REFUSE_MALFORMED);
+	if (!find_service(key.vip, key.vip_port))
+		return drop(COUNT_REFUSE_NO_SERVICE);
+	if (cut(skb, inner->l3 - ETH_HLEN, inner->ipv6))
+		return drop(COUNT_REFUSE_MALFORMED);
+	return what == PARSED_ICMP ? pass(COUNT_ICMP_PASSED) : from_client(skb, inner, COUNT_DECAPSULATED);
+}
+
 SEC("tc") int backend_ingress(struct __sk_buff *skb)
 {
 	struct packet p = {}, inner = {};
 	__be32 prefix;
-	__u8 version;
 
+	if (is_for_vlan(skb))
+		return TC_NEXT;
 	switch (parse_frame(skb, &p)) {
 	case PARSED_TCP:
 		return find_service(p.destination, p.destination_port) ? from_client(skb, &p, COUNT_PASSED) : TC_NEXT;
@@ -89,14 +112,7 @@ SEC("tc") int backend_ingress(struct __sk_buff *skb)
 	case WIRE_PREFIX | WIRE_RELEASE:
 		return release(skb, &p);
 	case WIRE_PREFIX | WIRE_FORWARD:
-		if (bpf_skb_load_bytes(skb, p.payload + sizeof(struct wire_forward), &version, 1) ||
-		    parse_ip(skb, p.payload + sizeof(struct wire_forward), version >> 4 == 6, &inner) != PARSED_TCP)
-			return drop(COUNT_REFUSE_MALFORMED);
-		if (!find_service(inner.destination, inner.destination_port))
-			return drop(COUNT_REFUSE_NO_SERVICE);
-		if (cut(skb, inner.l3 - ETH_HLEN, inner.ipv6))
-			return drop(COUNT_REFUSE_MALFORMED);
-		return from_client(skb, &inner, COUNT_DECAPSULATED);
+		return from_proxy(skb, &p, &inner);
 	default:
 		return TC_NEXT; /* notices and answers: for the socket */
 	}

@@ -3,27 +3,29 @@
  *
  *   packet to a VIP                          verdict
  *   SYN                                      SYN-ACK with a cookie; nothing is kept
- *   no entry, no payload                     drop (the handshake's ACK)
- *   no entry (or a reused tuple), payload    cookie right: entry PENDING, punt as fresh; wrong: drop
+ *   no entry (or a reused tuple), cookie right: payload: entry PENDING, punt as fresh; keepalive probe or FIN: answered (silent.h);
+ *                                            the handshake's ACK: drop
+ *   no entry, cookie expired                 RST; wrong: drop
  *   PENDING, payload or FIN                  punt
  *   BOUND, pinned or wholly below boundary   forward
  *   BOUND, needs the bind header again       punt
  *   BOUND, reaches beyond the boundary       punt: a new request, or the FIN behind it
+ *   RESET                                    RST
+ *   ICMP error about a flow                  to the server that has it (icmp.h)
  */
 #include "abi.h"
 #define COUNTERS(X) PROXY_COUNTERS(X)
 #include "counters.h"
-#include "cookie.h"
-#include "encap.h"
-
-/* What the SYN-ACK promises for all servers: 64 KB before scaling (never scaled in a SYN), in units of 2^10 after. */
-#define PROMISED_WINDOW 65535
-#define PROMISED_WSCALE 10
-#define REPLY_HOPS 64
-
-#define PACKET_MAX 65536
 
 struct settings settings;
+
+#include "cookie.h"
+#include "encap.h"
+#include "icmp.h"
+#include "reply.h"
+#include "silent.h"
+
+#define PACKET_MAX 65536
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -73,20 +75,20 @@ static __always_inline struct vip *find_vip(const struct packet *p, __be16 port)
 	return bpf_map_lookup_elem(&vips, &at);
 }
 
-/* Turns the SYN into its SYN-ACK. Each option is answered only if it was offered, so the answer's options fit where the SYN's were. */
-static __always_inline int answer_syn(struct __sk_buff *skb, const struct packet *p, const struct vip *vip)
+/* Turns the SYN into its SYN-ACK, which is as long. Each option is answered only if it was offered, so the answer's options fit where the
+ * SYN's were. */
+static __noinline int answer_syn(struct __sk_buff *skb, struct packet *p, const struct vip *vip)
 {
-	__be32 was[16] = {}, now[16] = {};
 	struct options o;
 	struct flow_key key;
-	__u32 length = p->tcp_header, at = 5;
+	__u32 words, at = 5;
 	__u64 clock = now_ms(&settings);
 
+	if (!p || !vip)
+		return TC_ACT_SHOT;
 	if (p->payload_length)
 		return drop(COUNT_DROP_SYN_PAYLOAD);
-	OPAQUE(length);
-	if (length < sizeof(struct tcphdr) || length > 60 || bpf_skb_load_bytes(skb, p->l4, was, length))
-		return drop(COUNT_DROP_MALFORMED);
+	words = p->tcp_header / 4;
 	parse_options(skb, p, &o);
 	if (!(vip->offers & OFFER_TIMESTAMPS))
 		o.timestamps = 0;
@@ -96,53 +98,28 @@ static __always_inline int answer_syn(struct __sk_buff *skb, const struct packet
 		o.wscale = WSCALE_NONE;
 	key_from_client(p, &key);
 
-	struct tcphdr *reply = (struct tcphdr *)now;
-	reply->source = p->destination_port;
-	reply->dest = p->source_port;
-	reply->seq = bpf_htonl(bake_cookie(&key, p->seq, &o, clock, &settings));
-	reply->ack_seq = bpf_htonl(p->seq + 1);
-	now[3] = bpf_htonl((length / 4) << 28 | (TCP_SYN | TCP_ACK) << 16 | PROMISED_WINDOW); /* reserved bits and ECN clear (H16) */
-	reply->check = ((struct tcphdr *)was)->check;
+	struct reply *r = begin_reply(p, bake_cookie(&key, p->seq, &o, clock), p->seq + 1, TCP_SYN | TCP_ACK, PROMISED_WINDOW);
+	if (!r)
+		return TC_ACT_SHOT;
 	if (o.mss)
-		now[at++] = bpf_htonl(2 << 24 | 4 << 16 | vip->mss);
+		r->tcp[at++] = bpf_htonl(2 << 24 | 4 << 16 | vip->mss);
 	if (o.timestamps) {
-		now[at++] = o.sack ? bpf_htonl(0x0402080a) : bpf_htonl(0x0101080a);
-		now[at++] = bpf_htonl((__u32)clock);
-		now[at++] = bpf_htonl(o.tsval);
+		r->tcp[at++] = o.sack ? bpf_htonl(0x0402080a) : bpf_htonl(0x0101080a);
+		r->tcp[at++] = bpf_htonl((__u32)clock);
+		r->tcp[at++] = bpf_htonl(o.tsval);
 	} else if (o.sack) {
-		now[at++ & 15] = bpf_htonl(0x01010402);
+		r->tcp[at++] = bpf_htonl(0x01010402);
 	}
 	if (o.wscale != WSCALE_NONE)
-		now[at++ & 15] = bpf_htonl(0x01030300 | PROMISED_WSCALE);
-#pragma unroll
+		r->tcp[at++] = bpf_htonl(0x01030300 | PROMISED_WSCALE);
 	for (int i = 5; i < 15; i++)
-		if (i >= at && i < length / 4)
-			now[i] = bpf_htonl(0x01010101);
-	if (at > length / 4)
+		if (i >= at && i < words)
+			r->tcp[i] = bpf_htonl(0x01010101);
+	if (at > words)
 		return drop(COUNT_DROP_MALFORMED);
-
-	__s64 change = bpf_csum_diff(was, 60, now, 60, 0);
-	if (bpf_skb_store_bytes(skb, p->l4, now, length, 0))
-		return drop(COUNT_DROP_MALFORMED);
-	/* Without BPF_F_PSEUDO_HDR: right for a full checksum, and leaves a partial one (veth) as it must be. */
-	bpf_l4_csum_replace(skb, p->l4 + OFFSET_TCP_CHECK, 0, change, 0);
-	swap_ip_addresses(skb, p);
-	if (p->ipv6) {
-		__u8 hops = REPLY_HOPS;
-		bpf_skb_store_bytes(skb, p->l3 + 7, &hops, 1, 0);
-	} else {
-		__u8 ttl[2];
-		__be16 before, after;
-		bpf_skb_load_bytes(skb, p->l3 + 8, ttl, 2);
-		__builtin_memcpy(&before, ttl, 2);
-		ttl[0] = REPLY_HOPS;
-		__builtin_memcpy(&after, ttl, 2);
-		bpf_l3_csum_replace(skb, p->l3 + 10, before, after, 2);
-		bpf_skb_store_bytes(skb, p->l3 + 8, ttl, 1, 0);
-	}
-	swap_link_addresses(skb);
+	r->length = words * 4;
 	count(COUNT_SYN_ANSWERED);
-	return bpf_redirect(skb->ifindex, 0);
+	return send_reply(skb, p, r);
 }
 
 /* Hands the packet to user space and takes it off the road. */
@@ -165,7 +142,7 @@ static __always_inline int punt(struct __sk_buff *skb, const struct packet *p, c
 	return drop(why);
 }
 
-static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct flow_entry *entry)
+static __always_inline int forward(struct __sk_buff *skb, const struct packet *p, const struct flow_entry *entry, enum counter why)
 {
 	__u32 index = entry->server;
 	struct server *server = bpf_map_lookup_elem(&servers, &index);
@@ -175,10 +152,10 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	if (server->via == VIA_UDP) {
 		if (encapsulate(skb, p, server, settings.port))
 			return drop(COUNT_DROP_MALFORMED);
-		count(COUNT_ENCAPSULATED);
+		count(why == COUNT_FORWARDED ? COUNT_ENCAPSULATED : why);
 		return bpf_redirect_neigh(server->ifindex, 0, 0, 0); /* the routes say which neighbour */
 	}
-	count(COUNT_FORWARDED);
+	count(why);
 	return send_to_neighbour(skb, server->ifindex, server->address);
 }
 
@@ -243,44 +220,73 @@ static __always_inline int bound(struct __sk_buff *skb, const struct packet *p, 
 	if ((p->payload_length || p->flags & TCP_FIN) && !(p->flags & TCP_RST) && !(entry->flags & FLOW_PINNED) &&
 	    distance(entry->boundary, p->seq + p->payload_length) > 0)
 		return is_plausible(p, entry) ? punt(skb, p, head, COUNT_PUNTED_BOUNDARY) : drop(COUNT_DROP_BAD_ACK);
-	return forward(skb, p, entry);
+	clear_urgent(skb, p);
+	return forward(skb, p, entry, COUNT_FORWARDED);
+}
+
+/* Notes the flow whose first segment this is. A function of its own for the stack's sake. */
+static __noinline int enter(const struct packet *p, const struct punt *head)
+{
+	struct flow_entry entry = { .state = FLOW_PENDING, .min_rtt_ms = 0xffffffff };
+
+	if (!p || !head)
+		return -1;
+	entry.bind_seq = entry.first_seq = p->seq;
+	entry.bind_ack = entry.newest_ack = entry.first_ack = p->ack;
+	entry.window = p->window;
+	entry.mss = head->mss;
+	entry.offers = head->offers;
+	entry.client_wscale = head->client_wscale;
+	entry.vip = head->vip;
+	entry.seen_ns = bpf_ktime_get_ns();
+	return bpf_map_update_elem(&flows, &head->key, &entry, BPF_NOEXIST);
 }
 
 /* The first segment of a new flow, if it opens the cookie; -1 if not. */
-static __always_inline int begin(struct __sk_buff *skb, const struct packet *p, const struct vip *vip, const struct flow_key *key,
-				 struct flow_entry *old, struct punt *head)
+static __always_inline int begin(struct __sk_buff *skb, struct packet *p, const struct flow_key *key, const struct flow_entry *old, struct punt *head)
 {
 	struct options o = {}, own;
-	struct flow_entry entry = { .state = FLOW_PENDING, .min_rtt_ms = 0xffffffff };
 
 	if (old && old->first_seq == p->seq && old->first_ack == p->ack)
 		return -1; /* a copy of the segment that began the connection which is there */
-	if (!open_cookie(key, p->seq - 1, p->ack - 1, now_ms(&settings), &settings, &o))
+	if (!open_cookie(key, p->seq - 1, p->ack - 1, &o))
 		return -1;
 	/* The handshake's ACK. On a tuple that is used again it must not reach the old connection's server, which would answer with a reset. */
 	if (!p->payload_length)
-		return drop(COUNT_DROP_BARE_ACK);
+		return p->flags & TCP_FIN ? answer_fin(skb, p, &o) : drop(COUNT_DROP_BARE_ACK);
 	parse_options(skb, p, &own);
 	head->fresh = 1;
 	head->mss = o.mss;
 	head->client_wscale = o.wscale == WSCALE_NONE ? 0 : o.wscale;
 	head->offers = (own.timestamps ? OFFER_TIMESTAMPS : 0) | (o.sack ? OFFER_SACK : 0) | (o.wscale == WSCALE_NONE ? 0 : OFFER_WSCALE);
-	if (!old) {
-		entry.bind_seq = entry.first_seq = p->seq;
-		entry.bind_ack = entry.newest_ack = entry.first_ack = p->ack;
-		entry.window = p->window;
-		entry.mss = head->mss;
-		entry.offers = head->offers;
-		entry.client_wscale = head->client_wscale;
-		entry.vip = vip->index;
-		entry.seen_ns = bpf_ktime_get_ns();
-		if (bpf_map_update_elem(&flows, key, &entry, BPF_NOEXIST))
-			return drop(COUNT_DROP_TABLE_FULL);
-	}
+	if (!old && enter(p, head))
+		return drop(COUNT_DROP_TABLE_FULL);
 	return punt(skb, p, head, COUNT_PUNTED_NEW);
 }
 
-static __always_inline int to_vip(struct __sk_buff *skb, const struct packet *p, const struct vip *vip)
+/* No entry, no cookie that is good. */
+static __always_inline int unknown(struct __sk_buff *skb, struct packet *p, const struct flow_key *key)
+{
+	if (p->flags & TCP_RST)
+		return drop(COUNT_DROP_NO_FLOW);
+	if (is_expired(p, key))
+		return reset(skb, p, COUNT_EXPIRED_ANSWERED);
+	if (!p->payload_length)
+		return drop(p->flags & TCP_FIN ? COUNT_DROP_NO_FLOW : COUNT_DROP_BARE_ACK);
+	are_guessed(1);
+	return drop(COUNT_DROP_BAD_COOKIE);
+}
+
+/* The connection was reset, and the client has not heard or not believed it (RFC 5961 3.2): its own acknowledgement number is the right one. */
+static __always_inline int answer_reset(struct __sk_buff *skb, struct packet *p, struct flow_entry *entry)
+{
+	if (p->flags & TCP_RST)
+		return drop(COUNT_DROP_NO_FLOW);
+	entry->seen_ns = bpf_ktime_get_ns();
+	return reset(skb, p, COUNT_RESET_ANSWERED);
+}
+
+static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const struct vip *vip)
 {
 	struct punt head = { .vip = vip->index };
 	struct flow_entry *entry;
@@ -296,15 +302,17 @@ static __always_inline int to_vip(struct __sk_buff *skb, const struct packet *p,
 	}
 	if (!(p->flags & (TCP_ACK | TCP_RST)))
 		return drop(COUNT_DROP_BAD_FLAGS);
-	if (!entry && !p->payload_length)
-		return drop(p->flags & (TCP_RST | TCP_FIN) ? COUNT_DROP_NO_FLOW : COUNT_DROP_BARE_ACK);
 	if ((!entry || entry->flags & FLOW_REUSED) && !(p->flags & TCP_RST)) {
-		int verdict = begin(skb, p, vip, &head.key, entry, &head);
+		int verdict = answer_probe(skb, p, &head.key, entry);
+		if (verdict < 0 && (entry || p->payload_length || p->flags & TCP_FIN))
+			verdict = begin(skb, p, &head.key, entry, &head);
 		if (verdict >= 0)
 			return verdict;
 	}
 	if (!entry)
-		return drop(p->flags & TCP_RST ? COUNT_DROP_NO_FLOW : COUNT_DROP_BAD_COOKIE);
+		return unknown(skb, p, &head.key);
+	if (entry->state == FLOW_RESET)
+		return answer_reset(skb, p, entry);
 	if (entry->state == FLOW_BOUND)
 		return bound(skb, p, entry, &head);
 	entry->seen_ns = bpf_ktime_get_ns();
@@ -313,15 +321,38 @@ static __always_inline int to_vip(struct __sk_buff *skb, const struct packet *p,
 	return drop(COUNT_DROP_UNDECIDED);
 }
 
+/* What routers and the client's host say about packets of a flow belongs to the server that sent them: it is whose path is too narrow. */
+static __noinline int icmp(struct __sk_buff *skb, const struct packet *p)
+{
+	struct flow_key key = {};
+	struct endpoint at = {};
+	struct flow_entry *entry;
+
+	if (!p || !find_vip(p, 0) || !find_embedded(skb, p, &key))
+		return TC_NEXT;
+	__builtin_memcpy(at.address, key.vip, 16);
+	at.port = key.vip_port;
+	if (!bpf_map_lookup_elem(&vips, &at))
+		return TC_NEXT; /* of the host's own connections */
+	entry = bpf_map_lookup_elem(&flows, &key);
+	if (!entry || entry->state != FLOW_BOUND)
+		return drop(COUNT_DROP_NO_FLOW);
+	return entry->flags & FLOW_LOCAL ? pass(COUNT_TO_RELAY) : forward(skb, p, entry, COUNT_ICMP_FORWARDED);
+}
+
 SEC("tc") int proxy(struct __sk_buff *skb)
 {
 	struct packet p = {};
 	struct vip *vip;
 
+	if (is_for_vlan(skb))
+		return TC_NEXT;
 	switch (parse_frame(skb, &p)) {
 	case PARSED_TCP:
 		vip = find_vip(&p, p.destination_port);
 		return vip ? to_vip(skb, &p, vip) : TC_NEXT;
+	case PARSED_ICMP:
+		return icmp(skb, &p);
 	case PARSED_FRAGMENT:
 		return find_vip(&p, 0) ? drop(COUNT_DROP_FRAGMENT) : TC_NEXT;
 	case PARSED_MALFORMED:

@@ -18,6 +18,7 @@ struct flow_key {
 enum flow_state {
 	FLOW_PENDING = 1, /* the first request is with user space */
 	FLOW_BOUND = 2,   /* packets go to `server` */
+	FLOW_RESET = 3,   /* the connection was reset: what still comes of it is answered so */
 };
 
 enum flow_flags {
@@ -221,8 +222,13 @@ enum refusal {
 /* X(name, verdict label, reason label) */
 #define PROXY_COUNTERS(X)                                       \
 	X(SYN_ANSWERED, "answered", "syn")                          \
+	X(PROBE_ANSWERED, "answered", "keepalive")                  \
+	X(FIN_ANSWERED, "answered", "fin")                          \
+	X(EXPIRED_ANSWERED, "answered", "expired_cookie")           \
+	X(RESET_ANSWERED, "answered", "reset")                      \
 	X(FORWARDED, "forwarded", "bound")                          \
 	X(ENCAPSULATED, "forwarded", "bound_encapsulated")          \
+	X(ICMP_FORWARDED, "forwarded", "icmp_error")                \
 	X(TO_RELAY, "passed", "relay")                              \
 	X(PUNTED_NEW, "punted", "first_request")                    \
 	X(PUNTED_PENDING, "punted", "undecided")                    \
@@ -246,6 +252,7 @@ enum refusal {
 	X(HEADER_PASSED, "passed", "header")                        \
 	X(PASSED, "passed", "held")                                 \
 	X(DECAPSULATED, "passed", "held_encapsulated")              \
+	X(ICMP_PASSED, "passed", "icmp_error")                      \
 	X(CLEARED, "requeued", "old_socket_removed")                \
 	X(WAITED, "requeued", "adoption_under_way")                 \
 	X(RELEASED, "answered", "released")                         \

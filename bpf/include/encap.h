@@ -37,12 +37,14 @@ struct outer_ipv6 {
 static __always_inline __u16 at_most_16_bits(__u32 length) { return length > 0xffff ? 0xffff : length; }
 
 /* Puts the IP packet behind an outer header to the server. 0 or a negative error. */
-static __always_inline int encapsulate(struct __sk_buff *skb, const struct packet *p, const struct server *server, __be16 port)
+static __noinline int encapsulate(struct __sk_buff *skb, const struct packet *p, const struct server *server, __be16 port)
 {
 	/* The source port spreads flows over receive queues; the same for all packets of a flow. */
 	__be16 from = bpf_htons(49152 | (bpf_get_hash_recalc(skb) & 0x3fff));
 	struct udphdr udp = { .source = from, .dest = port }; /* no checksum: the inner packet has its own */
 
+	if (!p || !server)
+		return -1;
 	if (is_ipv4(server->address)) {
 		struct outer_ipv4 outer = { .udp = udp, .forward.prefix = bpf_htonl(WIRE_PREFIX | WIRE_FORWARD) };
 

@@ -26,11 +26,13 @@ enum tcp_flag { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16
 #define OFFSET_TCP_FLAGS 13
 #define OFFSET_TCP_WINDOW 14
 #define OFFSET_TCP_CHECK 16
+#define OFFSET_TCP_URGENT 18
 
 enum parsed {
 	PARSED_TCP,
 	PARSED_UDP,
-	PARSED_OTHER,     /* another protocol, IPv6 with extension headers: the host's business */
+	PARSED_ICMP,      /* of the packet's own family; `payload` is behind its 8 bytes of header */
+	PARSED_OTHER,     /* another protocol: the host's business */
 	PARSED_FRAGMENT,
 	PARSED_MALFORMED,
 };
@@ -100,6 +102,25 @@ static __always_inline enum parsed parse_udp(struct __sk_buff *skb, struct packe
 	return PARSED_UDP;
 }
 
+/* Walks over what may stand between an IPv6 header and TCP (RFC 8200 4.1): returns where the upper layer begins and, in the low byte, which it
+ * is; negative if there are too many headers, they end too early, or a routing header says that the packet is not at its end. */
+#define EXTENSIONS_MOST 4
+
+static __noinline int skip_extensions(struct __sk_buff *skb, __u32 at, __u8 protocol)
+{
+	__u8 header[4];
+
+	for (int i = 0; i <= EXTENSIONS_MOST; i++) {
+		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_DSTOPTS)
+			return at << 8 | protocol;
+		if (at > 0xffff || bpf_skb_load_bytes(skb, at, header, sizeof(header)) || (protocol == IPPROTO_ROUTING && header[3]))
+			return -1;
+		protocol = header[0];
+		at += (header[1] + 1) * 8;
+	}
+	return -1;
+}
+
 /* Parses the IP packet at `l3`. Addresses are set whenever the IP header was whole. */
 static __always_inline enum parsed parse_ip(struct __sk_buff *skb, __u32 l3, __u8 ipv6, struct packet *p)
 {
@@ -128,9 +149,12 @@ static __always_inline enum parsed parse_ip(struct __sk_buff *skb, __u32 l3, __u
 		__builtin_memcpy(p->destination, &ip.daddr, 16);
 		if (is_ipv4(p->source) || is_ipv4(p->destination))
 			return PARSED_OTHER; /* would be taken for an IPv4 flow */
-		p->l4 = l3 + sizeof(ip);
 		p->length = sizeof(ip) + bpf_ntohs(ip.payload_len);
-		protocol = ip.nexthdr;
+		int upper = skip_extensions(skb, l3 + sizeof(ip), ip.nexthdr);
+		if (upper < 0)
+			return PARSED_MALFORMED;
+		p->l4 = upper >> 8;
+		protocol = upper;
 		if (protocol == IPPROTO_FRAGMENT)
 			return PARSED_FRAGMENT;
 	}
@@ -144,6 +168,10 @@ static __always_inline enum parsed parse_ip(struct __sk_buff *skb, __u32 l3, __u
 		return parse_tcp(skb, p);
 	if (protocol == IPPROTO_UDP)
 		return parse_udp(skb, p);
+	if (protocol == (ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
+		p->payload = p->l4 + 8;
+		return PARSED_ICMP;
+	}
 	return PARSED_OTHER;
 }
 
@@ -154,6 +182,13 @@ static __always_inline enum parsed parse_frame(struct __sk_buff *skb, struct pac
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		return parse_ip(skb, ETH_HLEN, 1, p);
 	return PARSED_OTHER;
+}
+
+/* A frame of a VLAN is for the interface of that VLAN, where it comes again without its tag. Tag 0 says a priority only (IEEE 802.1Q 6.8) and
+ * goes. */
+static __always_inline int is_for_vlan(struct __sk_buff *skb)
+{
+	return skb->vlan_present && (skb->vlan_tci & 0xfff || bpf_skb_vlan_pop(skb));
 }
 
 static __always_inline void key_from_client(const struct packet *p, struct flow_key *key)
@@ -193,6 +228,22 @@ static __always_inline void swap_ip_addresses(struct __sk_buff *skb, const struc
 		bpf_skb_store_bytes(skb, p->l3 + 12, &p->destination[3], 4, BPF_F_RECOMPUTE_CSUM);
 		bpf_skb_store_bytes(skb, p->l3 + 16, &p->source[3], 4, BPF_F_RECOMPUTE_CSUM);
 	}
+}
+
+/* Urgent data are read in their place, like all bytes that were routed: a server that takes them out of the stream would see another request. */
+static __always_inline void clear_urgent(struct __sk_buff *skb, const struct packet *p)
+{
+	__be16 flags, urgent, none = 0;
+	__u32 check = p->l4 + OFFSET_TCP_CHECK;
+
+	if (!(p->flags & TCP_URG) || bpf_skb_load_bytes(skb, p->l4 + OFFSET_TCP_FLAGS - 1, &flags, 2) ||
+	    bpf_skb_load_bytes(skb, p->l4 + OFFSET_TCP_URGENT, &urgent, 2))
+		return;
+	__be16 without = flags & bpf_htons(~TCP_URG);
+	bpf_l4_csum_replace(skb, check, flags, without, 2);
+	bpf_l4_csum_replace(skb, check, urgent, none, 2);
+	bpf_skb_store_bytes(skb, p->l4 + OFFSET_TCP_FLAGS - 1, &without, 2, 0);
+	bpf_skb_store_bytes(skb, p->l4 + OFFSET_TCP_URGENT, &none, 2, 0);
 }
 
 static __always_inline __u16 fold_checksum(__u64 sum)

@@ -1,6 +1,6 @@
 //! From held bytes to binds: which requests go where, and what the server is told.
 
-use baton_packet::{RequestHead, Segment, Seq, Timestamps};
+use baton_packet::{Flags, RequestHead, Segment, Seq, Timestamps};
 
 use crate::moving::Move;
 use crate::pending::{MAX_HELD, Pending};
@@ -108,9 +108,13 @@ impl<D: Decide> Transition<'_, D> {
         let header_end = segments
             .iter()
             .fold(start, |end, segment| end.latest(segment.payload_end()));
+        let ends = segments
+            .iter()
+            .any(|segment| segment.flags.contains(Flags::FIN));
         let common = Entry {
             pinned: batch.pinned,
             confirmed: false,
+            closing: entry.closing || ends,
             boundary: start + batch.length,
             header_end,
             seen: self.now.mono,

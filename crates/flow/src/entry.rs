@@ -41,6 +41,8 @@ pub struct Entry {
     pub reused: bool,
     /// A FIN or RST passed.
     pub closing: bool,
+    /// The connection was reset (`FLOW_RESET`): the kernel answers what still comes of it with resets, and nobody has it.
+    pub reset: bool,
     /// Number of the present (or last) bind, 0 before the first: the cluster clock when it was made, and above the one before.
     pub epoch: u32,
     /// Client sequence number at which its next request begins.

@@ -78,8 +78,6 @@ pub enum Event {
 pub enum Action {
     /// Write the kernel's entry.
     Put(FlowKey, Entry),
-    /// Forget the kernel's entry.
-    Remove(FlowKey),
     /// Send a segment behind a bind header. It may be longer than an MSS.
     Bind {
         /// Where.
@@ -107,7 +105,7 @@ pub enum Action {
         /// What it is asked.
         request: Release,
     },
-    /// Reset the client's connection.
+    /// Reset the client's connection. What still comes of it the kernel answers by its entry.
     Reset {
         /// The flow.
         key: FlowKey,
@@ -180,7 +178,7 @@ counters! {
     /// What was held of a flow was forgotten: its server never became ready, or its entry is gone. The client's TCP sends
     /// it again.
     Forgotten = "forgotten",
-    /// Dropped: a segment of a flow that is not in the table.
+    /// Dropped: a segment of a flow that is not in the table, or was reset.
     NoEntry = "no_entry",
     /// Dropped: a segment without ACK, or with SYN or RST, of a flow that no server has.
     BadFlags = "bad_flags",

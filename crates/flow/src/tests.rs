@@ -157,7 +157,6 @@ impl Bench {
         for action in &actions {
             match action {
                 Action::Put(key, entry) => drop(self.entries.0.insert(*key, *entry)),
-                Action::Remove(key) => drop(self.entries.0.remove(key)),
                 _ => {}
             }
         }
@@ -187,6 +186,7 @@ impl Bench {
             confirmed: false,
             reused: false,
             closing: false,
+            reset: false,
             epoch: 0,
             boundary: Seq(0),
             bind_seq: FIRST,
@@ -312,6 +312,7 @@ fn brief(actions: &[Action]) -> String {
         .filter(|action| **action != Action::Count(Counter::ReleaseAsked))
         .map(|action| match action {
             Action::Put(_, entry) => match &entry.bound {
+                None if entry.reset => "put reset".into(),
                 None => format!("put undecided@{}", entry.bind_seq - FIRST),
                 Some(to) if entry.pinned => format!("put {} pinned", name(to)),
                 Some(to) => format!(
@@ -321,7 +322,6 @@ fn brief(actions: &[Action]) -> String {
                     entry.requests
                 ),
             },
-            Action::Remove(_) => "remove".into(),
             Action::Bind { to, segment, .. } => format!("bind {} {}", name(to), range(segment)),
             Action::Forward { to, segment, .. } => {
                 format!("forward {} {}", name(to), range(segment))

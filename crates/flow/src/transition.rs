@@ -46,6 +46,12 @@ impl<D: Decide> Transition<'_, D> {
         }
         let is_known =
             |entry: &Entry| (segment.seq, segment.ack) == (entry.bind_seq, entry.bind_ack);
+        let is_first =
+            |entry: &Entry| (segment.seq, segment.ack) == (entry.first_seq, entry.first_ack);
+        if entry.is_some_and(|entry| entry.reset && (fresh.is_none() || is_first(&entry))) {
+            self.count(Counter::NoEntry);
+            return None;
+        }
         let (entry, pending) = match (entry, fresh) {
             (Some(entry), None) => (entry, pending),
             (Some(entry), Some(_)) if is_known(&entry) => (entry, pending),
@@ -233,6 +239,7 @@ impl<D: Decide> Transition<'_, D> {
             confirmed: false,
             reused: false,
             closing: false,
+            reset: false,
             epoch: old.map_or(0, |old| old.epoch),
             boundary: segment.seq,
             bind_seq: segment.seq,
@@ -346,7 +353,8 @@ impl<D: Decide> Transition<'_, D> {
         });
     }
 
-    /// Resets the client's connection and forgets it.
+    /// Resets the client's connection, and has the kernel answer so whatever it still sends: a reset may get lost, or be answered with a
+    /// challenge (RFC 5961 3.2). After a while the entry goes.
     fn reset(&mut self, entry: &Entry) -> Option<Pending> {
         self.count(Counter::Reset);
         let seq = if entry.bound.is_some() {
@@ -359,7 +367,13 @@ impl<D: Decide> Transition<'_, D> {
             seq,
             ack: entry.next_request(),
         });
-        self.out.push(Action::Remove(self.key));
+        let over = Entry {
+            reset: true,
+            closing: true,
+            seen: self.now.mono,
+            ..entry.undecided_at(entry.next_request(), seq)
+        };
+        self.out.push(Action::Put(self.key, over));
         None
     }
 

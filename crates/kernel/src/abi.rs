@@ -11,6 +11,8 @@ pub mod flow_state {
     pub const PENDING: u8 = 1;
     /// Packets go to the server.
     pub const BOUND: u8 = 2;
+    /// The connection was reset: what still comes of it is answered so.
+    pub const RESET: u8 = 3;
 }
 
 /// Values of `enum flow_flags`.

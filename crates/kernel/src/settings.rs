@@ -54,6 +54,13 @@ impl Clock {
         }
     }
 
+    /// The same clock, ahead by so much.
+    pub fn later(self, by: Duration) -> Clock {
+        Clock {
+            offset_ms: self.offset_ms.wrapping_add(by.as_millis() as u64),
+        }
+    }
+
     /// Now, in milliseconds.
     pub fn now_ms(&self) -> u64 {
         (monotonic().as_millis() as u64).wrapping_add(self.offset_ms)

@@ -10,6 +10,12 @@ use crate::{FlowKey, Seq};
 
 const TCP: u8 = 6;
 const TCP_HEADER: usize = 20;
+/// IPv6 extension headers (RFC 8200 4).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT_HEADER: u8 = 44;
+const DESTINATION: u8 = 60;
+const MAX_EXTENSIONS: usize = 4;
 const TIMESTAMPS_OPTION: u8 = 8;
 const DONT_FRAGMENT: u16 = 0x4000;
 /// More fragments, or an offset other than zero.
@@ -30,9 +36,12 @@ pub enum ParseError {
     /// A fragment (RFC 791); TCP with path MTU discovery sends none.
     #[error("IP fragment")]
     Fragment,
-    /// Not TCP, or IPv6 with extension headers.
-    #[error("protocol {0} instead of TCP right after the IP header")]
+    /// Not TCP, right after the IP header or after at most four IPv6 extension headers (hop-by-hop options, destination options, routing).
+    #[error("protocol {0} instead of TCP")]
     Protocol(u8),
+    /// An IPv6 routing header says that the packet is not yet where it is going.
+    #[error("IPv6 routing header with segments left")]
+    Routing,
     /// An IPv6 packet with `::ffff:a.b.c.d` addresses, which would be taken for an IPv4 flow.
     #[error("IPv4-mapped address in an IPv6 packet")]
     MappedAddress,
@@ -92,9 +101,8 @@ fn parse_v4(packet: &[u8]) -> Result<Ip<'_>, ParseError> {
 fn parse_v6(packet: &[u8]) -> Result<Ip<'_>, ParseError> {
     let fixed: &[u8; 40] = packet.first_chunk().ok_or(ParseError::Truncated)?;
     let total = fixed.len() + usize::from(be16(fixed, 4));
-    if fixed[6] != TCP {
-        return Err(ParseError::Protocol(fixed[6]));
-    }
+    let packet = packet.get(..total).ok_or(ParseError::Truncated)?;
+    let payload = behind_extensions(fixed[6], &packet[fixed.len()..])?;
     let address = |at: usize| Ipv6Addr::from(std::array::from_fn(|i| fixed[at + i]));
     let (source, destination) = (address(8), address(24));
     if source.to_ipv4_mapped().is_some() || destination.to_ipv4_mapped().is_some() {
@@ -105,10 +113,31 @@ fn parse_v6(packet: &[u8]) -> Result<Ip<'_>, ParseError> {
         destination: destination.into(),
         traffic_class: fixed[0] << 4 | fixed[1] >> 4,
         hop_limit: fixed[7],
-        payload: packet
-            .get(fixed.len()..total)
-            .ok_or(ParseError::Truncated)?,
+        payload,
     })
+}
+
+/// TCP behind the extension headers that may stand before it (RFC 8200 4.1), as the kernel's program walks over them.
+fn behind_extensions(mut protocol: u8, mut rest: &[u8]) -> Result<&[u8], ParseError> {
+    for _ in 0..=MAX_EXTENSIONS {
+        let (next, length, segments_left) = match (protocol, rest) {
+            (TCP, _) => return Ok(rest),
+            (HOP_BY_HOP | ROUTING | DESTINATION, [next, length, _, left, ..]) => {
+                (*next, *length, *left)
+            }
+            (HOP_BY_HOP | ROUTING | DESTINATION, _) => return Err(ParseError::Truncated),
+            (FRAGMENT_HEADER, _) => return Err(ParseError::Fragment),
+            _ => break,
+        };
+        if protocol == ROUTING && segments_left > 0 {
+            return Err(ParseError::Routing);
+        }
+        protocol = next;
+        rest = rest
+            .get((usize::from(length) + 1) * 8..)
+            .ok_or(ParseError::Truncated)?;
+    }
+    Err(ParseError::Protocol(protocol))
 }
 
 fn parse_tcp(ip: &Ip<'_>) -> Result<((u16, u16), Segment), ParseError> {

@@ -45,7 +45,7 @@ pub struct Timestamps {
 impl Segment {
     /// Reads a client's packet, which begins at its IP header.
     ///
-    /// IPv4 with any header length but no fragments; IPv6 without extension headers. Bytes after the packet's own
+    /// IPv4 with any header length but no fragments; IPv6 with at most four extension headers, no fragments. Bytes after the packet's own
     /// length are ignored. The TCP checksum is verified, because [`encode`](Segment::encode) makes a new one; one that the
     /// kernel has left to be completed by the sending side (the pseudo header's sum) is right as well.
     ///

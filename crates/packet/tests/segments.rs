@@ -311,8 +311,8 @@ fn hostile_fields_are_refused() {
     assert_eq!(with(&v4, &[(40, 0)]), Ok(()), "end of options");
     assert_eq!(
         with(&v6, &[(6, 0)]),
-        Err(ParseError::Protocol(0)),
-        "hop-by-hop header"
+        Err(ParseError::Truncated),
+        "a hop-by-hop header that is not there"
     );
     assert_eq!(with(&v6, &[(5, 255)]), Err(ParseError::Truncated));
     let mapped: Vec<_> = (8..18)
@@ -340,4 +340,65 @@ fn urgent_bytes_are_ordinary_bytes() {
     };
     let (_, read) = Segment::parse_ip(&segment.encode(&key)).unwrap();
     assert_eq!((read.flags, &read.payload[..]), (Flags::ACK, &b"abc"[..]));
+}
+
+/// The packet with these IPv6 extension headers: kind, and the bytes behind next header and length.
+fn with_extensions(packet: &[u8], headers: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut chain = Vec::new();
+    for (number, (_, body)) in headers.iter().enumerate() {
+        let next = headers.get(number + 1).map_or(6, |(kind, _)| *kind);
+        assert_eq!((body.len() + 2) % 8, 0);
+        chain.extend([next, ((body.len() + 2) / 8 - 1) as u8]);
+        chain.extend(*body);
+    }
+    let mut with = packet[..40].to_vec();
+    with[6] = headers.first().map_or(6, |(kind, _)| *kind);
+    with.extend(&chain);
+    with.extend(&packet[40..]);
+    let length = (with.len() - 40) as u16;
+    with[4..6].copy_from_slice(&length.to_be_bytes());
+    with
+}
+
+#[test]
+fn extension_headers_are_walked_over() {
+    let key = FlowKey::new(
+        "[2001::1]:1".parse().unwrap(),
+        "[2001::2]:80".parse().unwrap(),
+    );
+    let segment = Segment {
+        seq: Seq(1),
+        ack: Seq(2),
+        flags: Flags::ACK,
+        window: 3,
+        timestamps: None,
+        traffic_class: 0,
+        hop_limit: 64,
+        payload: Bytes::from_static(b"abc"),
+    };
+    let packet = segment.encode(&key);
+    let parse = |headers: &[(u8, &[u8])]| Segment::parse_ip(&with_extensions(&packet, headers));
+    let (pad, long): ([u8; 6], [u8; 14]) = ([1, 4, 0, 0, 0, 0], [0; 14]);
+    let arrived = [0, 0, 0, 0, 0, 0];
+    let passing = [0, 1, 0, 0, 0, 0];
+    let whole = Ok((key, segment.clone()));
+    assert_eq!(parse(&[(0, &pad)]), whole);
+    assert_eq!(
+        parse(&[(0, &pad), (60, &long), (43, &arrived), (60, &pad)]),
+        whole
+    );
+    let five = [(60, &pad[..]); 5];
+    assert_eq!(parse(&five), Err(ParseError::Protocol(60)), "too many");
+    assert_eq!(parse(&[(43, &passing)]), Err(ParseError::Routing));
+    assert_eq!(parse(&[(44, &pad)]), Err(ParseError::Fragment));
+    assert_eq!(
+        parse(&[(0, &pad), (44, &pad)]),
+        Err(ParseError::Fragment),
+        "a fragment behind another header"
+    );
+    assert_eq!(parse(&[(51, &pad)]), Err(ParseError::Protocol(51)));
+    let whole = with_extensions(&packet, &[(0, &pad), (60, &long)]);
+    for cut in 0..whole.len() {
+        assert!(Segment::parse_ip(&whole[..cut]).is_err(), "cut at {cut}");
+    }
 }

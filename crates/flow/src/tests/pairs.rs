@@ -85,6 +85,13 @@ const STATES: &[State] = &[
         bench.handle(bench.notice(What::Refused { reason: 1 }));
         bench
     }),
+    ("reset: the server did not know the flow", || {
+        let mut bench = settled();
+        bench.pass(Duration::from_secs(2));
+        bench.handle(bench.notice(What::Unknown));
+        assert!(bench.entry().reset);
+        bench
+    }),
 ];
 
 fn bound() -> Bench {

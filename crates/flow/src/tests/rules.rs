@@ -427,3 +427,43 @@ fn only_a_late_unknown_is_believed() {
     bench.now.clock_ms += 1000;
     assert!(brief(&bench.handle(unknown)).starts_with("+unknown_flow, +reset"));
 }
+
+#[test]
+fn a_fin_that_goes_with_its_request_is_an_end() {
+    let mut bench = expected();
+    let segment = bench.segment(FIRST, &get("/1"));
+    bench.handle(later(Segment {
+        flags: segment.flags | Flags::FIN,
+        ..segment
+    }));
+    assert!(bench.entry().closing, "the kernel does not see it pass");
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    assert!(!bench.entry().closing);
+}
+
+#[test]
+fn what_was_reset_is_over_until_the_client_begins_anew() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    bench.pass(Duration::from_secs(2));
+    let told = bench.handle(bench.notice(What::Unknown));
+    assert_eq!(
+        brief(&told),
+        "+unknown_flow, +reset, reset 100/28, put reset"
+    );
+    let over = bench.entry();
+    assert!(over.reset && over.closing && over.bound.is_none());
+    assert_eq!(over.seen, bench.now.mono, "kept as long as one that closes");
+    let copy = bench.segment(FIRST, &get("/1"));
+    let copy = Segment { ack: ACK, ..copy };
+    assert_eq!(
+        brief(&bench.handle(fresh(copy))),
+        "+no_entry",
+        "executed before"
+    );
+    let anew = bench.segment(FIRST + 9999, &get("/1"));
+    bench.handle(fresh(anew));
+    assert!(!bench.entry().reset && bench.entry().bound.is_some());
+}

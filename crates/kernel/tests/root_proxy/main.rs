@@ -6,6 +6,8 @@ mod common;
 mod flows;
 mod handshake;
 mod hostile;
+mod odd;
+mod silent;
 
 use baton_kernel::abi::{flow_entry, flow_flags, flow_state, offer};
 use baton_kernel::{Events, Proxy, Punt, Server, Via, Vip};

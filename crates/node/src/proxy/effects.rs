@@ -80,7 +80,6 @@ impl Effects {
                         self.numbers.trouble(Trouble::TableFull);
                     }
                 }
-                Action::Remove(key) => self.flows.remove(&key),
                 Action::Bind {
                     to,
                     key,

@@ -24,6 +24,7 @@ pub(super) fn from_kernel(e: &flow_entry) -> Entry {
         confirmed: has(flag::CONFIRMED),
         reused: has(flag::REUSED),
         closing: has(flag::CLOSING),
+        reset: e.state == flow_state::RESET,
         epoch: e.epoch,
         boundary: Seq(e.boundary),
         bind_seq: Seq(e.bind_seq),
@@ -70,10 +71,10 @@ pub(super) fn to_kernel(e: &Entry) -> flow_entry {
             .fold(0, |all, (_, bit)| all | bit)
     };
     flow_entry {
-        state: if e.bound.is_some() {
-            flow_state::BOUND
-        } else {
-            flow_state::PENDING
+        state: match e.bound {
+            Some(_) => flow_state::BOUND,
+            None if e.reset => flow_state::RESET,
+            None => flow_state::PENDING,
         },
         flags: bits(&flags),
         server: match e.bound {
@@ -129,6 +130,7 @@ mod tests {
                     confirmed: on(1),
                     reused: on(2),
                     closing: on(3),
+                    reset: bound.is_none() && on(0),
                     epoch: 7,
                     boundary: Seq(8),
                     min_rtt_ms: on(0).then_some(50),
