@@ -155,9 +155,8 @@ impl Bench {
 
     fn settle(&mut self, actions: Vec<Action>) -> Vec<Action> {
         for action in &actions {
-            match action {
-                Action::Put(key, entry) => drop(self.entries.0.insert(*key, *entry)),
-                _ => {}
+            if let Action::Put(key, entry) = action {
+                self.entries.0.insert(*key, *entry);
             }
         }
         actions
