@@ -118,6 +118,12 @@ SEC("tc") int backend_ingress(struct __sk_buff *skb)
 	}
 }
 
+/* Run by user space on a frame of its own, which the interface then receives like any other (the test of the path). */
+SEC("tc") int backend_inject(struct __sk_buff *skb)
+{
+	return bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+}
+
 SEC("tc") int backend_egress(struct __sk_buff *skb)
 {
 	struct served_flow *flow;

@@ -213,8 +213,9 @@ struct notice {
 
 enum refusal {
 	REFUSED_NO_LISTENER = 1, /* nobody listens at the service's address */
-	REFUSED_BY_KERNEL = 2,   /* bpf_sk_assign_tcp_reqsk: options that this kernel does not accept, MPTCP listener */
+	REFUSED_BY_KERNEL = 2,   /* bpf_sk_assign_tcp_reqsk: options that this kernel does not accept */
 	REFUSED_STALE = 3,       /* the proxy's clock is behind what it was: a recorded bind, or its time of day was set back */
+	REFUSED_MPTCP = 4,       /* the listener is an MPTCP socket, for which the kernel adopts nothing */
 };
 
 /* ---- counters: one list, read by the metrics --------------------------------------------------------------------------- */

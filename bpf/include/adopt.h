@@ -98,9 +98,11 @@ static __noinline int assign(struct __sk_buff *skb, const struct service *servic
 	if (!sk)
 		return refusal;
 	if (sk->state == STATE_LISTEN) {
-		struct sock *listener = (struct sock *)bpf_skc_to_tcp_sock(sk);
-		if (listener)
-			refusal = bpf_sk_assign_tcp_reqsk(skb, listener, attrs, sizeof(*attrs)) ? REFUSED_BY_KERNEL : 0;
+		struct tcp_sock *listener = bpf_skc_to_tcp_sock(sk);
+		if (listener && !bpf_sk_assign_tcp_reqsk(skb, (struct sock *)listener, attrs, sizeof(*attrs)))
+			refusal = 0;
+		else if (listener)
+			refusal = is_mptcp(listener) ? REFUSED_MPTCP : REFUSED_BY_KERNEL;
 	}
 	bpf_sk_release(sk);
 	return refusal;

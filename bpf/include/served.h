@@ -3,6 +3,8 @@
 #ifndef BATON_SERVED_H
 #define BATON_SERVED_H
 
+#include <bpf/bpf_core_read.h>
+
 #include "counters.h"
 #include "options.h"
 #include "siphash.h"
@@ -70,6 +72,7 @@ struct tcp_sock {
 	__u32 snd_nxt;
 	__u32 snd_una;
 	__u32 write_seq;
+	_Bool is_mptcp; /* with CONFIG_MPTCP only */
 } __attribute__((preserve_access_index));
 struct sock_common {
 	__u32 skc_tw_rcv_nxt;
@@ -80,6 +83,12 @@ struct inet_timewait_sock {
 struct tcp_timewait_sock {
 	struct inet_timewait_sock tw_sk;
 } __attribute__((preserve_access_index));
+
+/* Go listens with MPTCP by default (1.24), other programs under mptcpize. */
+static __always_inline int is_mptcp(struct tcp_sock *tcp)
+{
+	return bpf_core_field_exists(tcp->is_mptcp) && tcp->is_mptcp;
+}
 
 /* A flow's socket at one moment. */
 struct socket_view {

@@ -58,6 +58,16 @@ pub mod served_state {
     pub const REFUSED: u8 = 5;
 }
 
+/// Values of `enum refusal`.
+pub mod refusal {
+    /// Nobody listens at the service's address.
+    pub const NO_LISTENER: u8 = 1;
+    /// `bpf_sk_assign_tcp_reqsk` failed.
+    pub const BY_KERNEL: u8 = 2;
+    /// The listener is an MPTCP socket.
+    pub const MPTCP: u8 = 4;
+}
+
 /// A type that any bytes of its size make, and that has no padding.
 ///
 /// # Safety

@@ -6,7 +6,7 @@ use crate::counters::Counters;
 use crate::settings::monotonic;
 use crate::skeletons::backend::{BackendSkel, BackendSkelBuilder};
 use crate::table::Table;
-use crate::{Error, Queue, Result, Settings, Told};
+use crate::{Error, Injector, Queue, Result, Settings, Told};
 use baton_packet::FlowKey;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use std::mem::MaybeUninit;
@@ -123,6 +123,12 @@ impl Backend {
         })?;
         gone.iter().for_each(|key| self.served.remove(key));
         Ok(held)
+    }
+
+    /// For tests of the path that flows take.
+    pub fn injector(&self) -> Result<Injector> {
+        let served = Table::of("served", &self.skel.maps.served)?;
+        Injector::new(&self.skel.progs.backend_inject, served)
     }
 
     /// What the programs tell.

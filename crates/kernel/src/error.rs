@@ -30,6 +30,12 @@ pub enum Error {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// A frame of our own could not be received.
+    #[error("an interface did not take a frame for a test: {source}")]
+    Inject {
+        /// What the kernel said.
+        source: std::io::Error,
+    },
     /// A table did not take an entry, or could not be read.
     #[error("kernel table {table}: {source}")]
     Table {

@@ -4,6 +4,7 @@
 //!
 //! - [`Proxy`] and [`Backend`]: one program a role, loaded, attached to interfaces, detached when dropped.
 //! - [`Events`]: a ring buffer as a queue.
+//! - [`Injector`]: frames of our own, received by an interface.
 //! - [`probe`]: what this kernel lacks, in one sentence.
 
 #![warn(missing_docs)]
@@ -15,6 +16,7 @@ mod backend;
 mod counters;
 mod error;
 mod events;
+mod injector;
 mod probe;
 mod proxy;
 mod settings;
@@ -26,6 +28,7 @@ pub use backend::{Backend, Service};
 pub use counters::{Counter, Counters};
 pub use error::{Error, Result};
 pub use events::{Event, Events, Offered, Punt, Queue, Told};
+pub use injector::Injector;
 pub use probe::{Missing, probe};
 pub use proxy::{Flows, Proxy, Server, Via, Vip};
 pub use settings::{Clock, Settings, monotonic};

@@ -148,13 +148,21 @@ impl Lab {
     /// # Errors
     /// When the node does not answer.
     pub(crate) fn counter(&self, host: &str, series: &str) -> anyhow::Result<u64> {
+        Ok(self.metric(host, series)?.unwrap_or_default())
+    }
+
+    /// As [`Lab::counter`], of anything that `/metrics` has.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub(crate) fn metric(&self, host: &str, series: &str) -> anyhow::Result<Option<u64>> {
         let mut curl = self.netns(host).command("curl");
         curl.args(["-q", "-sSf", "-m", "5", "--noproxy", "*"]);
         let text = command::run(curl.arg(format!("http://{ADMIN}/metrics")))?;
         let value = text
             .lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        Ok(value.map_or(Ok(0), |value| value.trim().parse())?)
+        Ok(value.map(|value| value.trim().parse()).transpose()?)
     }
 
     /// What the kernel tells of a program that runs on a host, as /proc/PID/status does; `program` is the name of its log.
@@ -178,7 +186,11 @@ impl Lab {
         self.dir(host).join("baton.toml")
     }
 
-    fn said(&self, host: &str, words: &str) -> anyhow::Result<usize> {
+    /// How many lines of a node's log, since it was first started, have these words.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub(crate) fn said(&self, host: &str, words: &str) -> anyhow::Result<usize> {
         let log = fs::read_to_string(self.dir(host).join(LOG))?;
         Ok(log.lines().filter(|line| line.contains(words)).count())
     }

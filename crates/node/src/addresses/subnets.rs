@@ -50,6 +50,27 @@ impl Subnets {
         near.max_by_key(|subnet| subnet.net.prefix_len())
             .map(|subnet| subnet.interface)
     }
+
+    /// An address that another host of one of these networks may have, whether or not there is such a host; none of `taken`.
+    pub fn another_host(&self, ipv6: bool, taken: &[IpAddr]) -> Option<IpAddr> {
+        let own = |ip: IpAddr| self.0.iter().any(|subnet| subnet.net.addr() == ip);
+        let free = |ip: &IpAddr| !taken.contains(ip) && !own(*ip);
+        let suits = |net: &&IpNet| match net {
+            IpNet::V4(net) => !ipv6 && net.prefix_len() < 30,
+            IpNet::V6(net) => ipv6 && net.prefix_len() < 126 && !net.addr().is_unicast_link_local(),
+        };
+        let nets = self.0.iter().map(|subnet| &subnet.net);
+        nets.filter(suits)
+            .find_map(|net| before(net.broadcast()).take(3).find(free))
+    }
+}
+
+/// The addresses below `last`, from above.
+fn before(last: IpAddr) -> impl Iterator<Item = IpAddr> {
+    (1u8..).map(move |n| match last {
+        IpAddr::V4(ip) => IpAddr::from((ip.to_bits() - u32::from(n)).to_be_bytes()),
+        IpAddr::V6(ip) => IpAddr::from((ip.to_bits() - u128::from(n)).to_be_bytes()),
+    })
 }
 
 fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
@@ -92,6 +113,29 @@ mod tests {
     fn the_longest_prefix_wins() {
         let subnets = subnets(&[(2, "10.0.0.1/8"), (3, "10.77.0.1/24"), (4, "10.77.0.2/16")]);
         assert_eq!(subnets.neighbour("10.77.0.21".parse().unwrap()), Some(3));
+    }
+
+    #[test]
+    fn another_host_is_neither_this_one_nor_taken() {
+        let subnets = subnets(&[
+            (2, "10.77.0.10/32"),
+            (2, "10.77.0.254/24"),
+            (2, "fe80::1/64"),
+            (3, "fd77::11/64"),
+        ]);
+        let other = |ipv6, taken: &[&str]| {
+            let taken: Vec<_> = taken.iter().map(|ip| ip.parse().unwrap()).collect();
+            subnets.another_host(ipv6, &taken).map(|ip| ip.to_string())
+        };
+        assert_eq!(other(false, &[]).as_deref(), Some("10.77.0.253"));
+        assert_eq!(
+            other(false, &["10.77.0.253"]).as_deref(),
+            Some("10.77.0.252")
+        );
+        assert_eq!(
+            other(true, &[]).as_deref(),
+            Some("fd77::ffff:ffff:ffff:fffe")
+        );
     }
 
     #[test]

@@ -30,6 +30,11 @@ pub static DECISIONS: Family = Family::counter(
 pub static ERRORS: Family = Family::counter("baton_errors", "Errors by kind");
 /// Flows in the kernel table; label `role`.
 pub static FLOWS: Family = Family::gauge("baton_flows", "Flows in the kernel table");
+/// 1 while it is so; labels `vip`, `listen`, `problem`.
+pub static SERVICE_PROBLEM: Family = Family::gauge(
+    "baton_service_problem",
+    "Whether something keeps connections from a web server of this machine",
+);
 /// Flows whose request is being decided.
 pub static PENDING_FLOWS: Family = Family::gauge(
     "baton_pending_flows",

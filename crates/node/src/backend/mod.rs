@@ -5,10 +5,15 @@
 //!                     | what happened (ring buffer)
 //!                     v
 //!               teller (one thread) -> notices to the proxies
+//!
+//!  services (one task): binds of our own, into the interface: do they reach the web server?
 //! ```
 //!
-//! Tasks: this one (start, reload, sweep, stop); one thread, the teller, woken twice a second to see whether it is to end.
+//! Tasks: this one (start, reload, sweep, stop); services (tests of the paths), aborted at the end; one thread, the teller, woken twice a
+//! second to see whether it is to end.
 
+mod path;
+mod services;
 mod sockets;
 mod teller;
 
@@ -20,12 +25,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use baton_kernel::{Backend, Clock, Counters, Service};
+use tokio::sync::Notify;
 
 use crate::addresses::{Addresses, Placed, Sysctls};
 use crate::admin::{Sample, families};
 use crate::config::Config;
 use crate::context::Context;
 use crate::keys;
+use path::PathTest;
+use services::Findings;
 pub(crate) use sockets::has_socket;
 use teller::Teller;
 
@@ -40,21 +48,28 @@ pub async fn run(mut context: Context) -> Result<()> {
     let clock = Clock::start();
     let settings = keys::settings(&config, clock)?;
     let mut program = Backend::load(&settings, config.backend.max_flows)?;
-    program.set_services(&services(&config))?;
+    program.set_services(&services_of(&config))?;
 
     let mut sysctls = Sysctls::default();
     let mut addresses = Addresses::new()?;
     // Quiet first: an address that is answered for by ARP would draw clients past the proxy.
     sysctls.keep_addresses_quiet("all")?;
     addresses.hold(&placed(&config)).await?;
-    let teller = Teller::start(&program, &config)?;
+    let look_again = Arc::new(Notify::new());
+    let teller = Teller::start(&program, &config, look_again.clone())?;
     for interface in &config.node.interfaces {
         program.attach(baton_kernel::interface_index(interface)?, true)?;
     }
     let flows = Arc::new(AtomicU64::new(0));
+    let findings = Arc::new(Findings::default());
+    let test = PathTest::new(program.injector()?, &config, clock)?;
+    let watch = services::watch(test, findings.clone(), look_again.clone(), context.clone());
+    let watch = tokio::spawn(watch);
     let (counters, held) = (program.counters()?, flows.clone());
     context.registry.ready("backend", move || {
-        samples(&counters, held.load(Ordering::Relaxed))
+        let mut samples = samples(&counters, held.load(Ordering::Relaxed));
+        samples.extend(findings.samples());
+        samples
     });
     tracing::info!(
         services = config.backend.services.len(),
@@ -73,13 +88,17 @@ pub async fn run(mut context: Context) -> Result<()> {
                 changed.context("the configuration's source is gone")?;
                 let next = context.config.borrow_and_update().clone();
                 match reload(&mut program, &mut addresses, &teller, &next, clock).await {
-                    Ok(()) => config = next,
+                    Ok(()) => {
+                        config = next;
+                        look_again.notify_one();
+                    }
                     Err(error) => tracing::error!(error = format!("{error:#}"), "the new configuration could not be applied in full"),
                 }
             }
         }
     }
     tracing::debug!(services = config.backend.services.len(), "back end stops");
+    watch.abort();
     drop(program); // detached
     teller.stop();
     addresses.hold(&BTreeSet::new()).await?;
@@ -96,13 +115,13 @@ async fn reload(
 ) -> Result<()> {
     program.set_settings(&keys::settings(config, clock)?);
     addresses.hold(&placed(config)).await?;
-    program.set_services(&services(config))?;
+    program.set_services(&services_of(config))?;
     teller.use_keys(keys::secrets(config)?);
     Ok(())
 }
 
 /// For each address of a VIP the service that takes it.
-fn services(config: &Config) -> Vec<Service> {
+fn services_of(config: &Config) -> Vec<Service> {
     let addresses = config
         .vips
         .iter()
@@ -131,7 +150,7 @@ fn lookup_address(listen: SocketAddr, vip: SocketAddr) -> SocketAddr {
 }
 
 fn placed(config: &Config) -> BTreeSet<Placed> {
-    services(config)
+    services_of(config)
         .into_iter()
         .map(|service| Placed {
             address: service.vip.ip(),

@@ -11,12 +11,15 @@ use anyhow::{Context as _, Result};
 use baton_kernel::{Backend, Events, Told};
 use baton_wire::{Key, Notice, Secrets, What, encode_notices};
 use nix::poll::{PollFd, PollFlags, poll};
+use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::keys;
 
 /// How long a wait may last (ms).
 const WAIT_MS: u16 = 500;
+/// `REFUSED_STALE` in `bpf/include/abi.h`: says nothing of the web server.
+const STALE: u8 = 3;
 
 /// The thread that reads the agent's ring buffer.
 pub(super) struct Teller {
@@ -27,7 +30,12 @@ pub(super) struct Teller {
 
 impl Teller {
     /// Starts it. It owns the node's socket for messages, from whose address proxies expect to hear.
-    pub(super) fn start(program: &Backend, config: &Config) -> Result<Teller> {
+    /// Each refused bind asks `look_again` to find out why.
+    pub(super) fn start(
+        program: &Backend,
+        config: &Config,
+        look_again: Arc<Notify>,
+    ) -> Result<Teller> {
         let address = keys::address(config)?;
         let socket = UdpSocket::bind(address).with_context(|| {
             format!("cannot listen on {address} (UDP, [node] address and [cluster] port)")
@@ -36,7 +44,7 @@ impl Teller {
         let stop = Arc::new(AtomicBool::new(false));
         let (queue, own_stop, own_key) = (program.told()?, stop.clone(), key.clone());
         let thread = std::thread::Builder::new().name("teller".into()).spawn(move || match queue.open() {
-            Ok(told) => run(&told, &socket, address.port(), &own_key, &own_stop),
+            Ok(told) => run(&told, &socket, address, &own_key, &own_stop, &look_again),
             Err(error) => tracing::error!(%error, "the teller could not start: proxies will not hear what happens here"),
         })?;
         Ok(Teller { stop, key, thread })
@@ -54,7 +62,14 @@ impl Teller {
     }
 }
 
-fn run(told: &Events<Told>, socket: &UdpSocket, port: u16, key: &Mutex<Key>, stop: &AtomicBool) {
+fn run(
+    told: &Events<Told>,
+    socket: &UdpSocket,
+    address: SocketAddr,
+    key: &Mutex<Key>,
+    stop: &AtomicBool,
+    look_again: &Notify,
+) {
     let mut batch = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         // An interrupted wait is a short one.
@@ -64,15 +79,20 @@ fn run(told: &Events<Told>, socket: &UdpSocket, port: u16, key: &Mutex<Key>, sto
         );
         told.drain(&mut batch);
         let mut notices: BTreeMap<IpAddr, Vec<Notice>> = BTreeMap::new();
-        for told in batch.drain(..) {
+        // What is said to this node itself is about a bind of its own (`path`), which looks at the table.
+        for told in batch.drain(..).filter(|told| told.proxy != address.ip()) {
             if let Some(notice) = notice(&told) {
+                if matches!(notice.what, What::Refused { reason } if reason != STALE) {
+                    look_again.notify_one();
+                }
                 notices.entry(told.proxy).or_default().push(notice);
             }
         }
         let key = *key.lock().unwrap_or_else(PoisonError::into_inner);
         for (proxy, notices) in notices {
             for message in encode_notices(&notices, &key) {
-                if let Err(error) = socket.send_to(&message, SocketAddr::new(proxy, port)) {
+                if let Err(error) = socket.send_to(&message, SocketAddr::new(proxy, address.port()))
+                {
                     tracing::debug!(%proxy, %error, "a notice could not be sent");
                 }
             }

@@ -1,11 +1,12 @@
 //! `[backend]`: options of the role, and the VIPs that a web server of this machine serves.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::outline::Outline;
 use super::proxy::MOST_FLOWS;
 use super::reader::Section;
-use super::values::{integer, socket_address};
+use super::values::{integer, seconds, socket_address};
 use super::vip::Vip;
 
 /// Options of the back-end role.
@@ -13,6 +14,8 @@ use super::vip::Vip;
 pub struct BackendOptions {
     /// Flows that the agent's kernel table holds; more are refused and counted.
     pub max_flows: u32,
+    /// While all is well, the path to the web server is tested so often.
+    pub path_test_interval: Duration,
     /// What this machine serves.
     pub services: Vec<Service>,
 }
@@ -21,6 +24,7 @@ impl Default for BackendOptions {
     fn default() -> Self {
         Self {
             max_flows: 1 << 20,
+            path_test_interval: Duration::from_secs(30),
             services: Vec::new(),
         }
     }
@@ -50,6 +54,8 @@ pub(super) fn read(
 ) -> BackendOptions {
     let default = BackendOptions::default();
     let max_flows = section.or("max_flows", default.max_flows, integer(1..=MOST_FLOWS));
+    let interval = default.path_test_interval;
+    let path_test_interval = section.or("path_test_interval_s", interval, seconds);
     let mut services: Vec<Service> = Vec::new();
     for service in section.tables("service", "[[backend.service]]") {
         services.extend(read_service(service, outline, vips, &services));
@@ -76,6 +82,7 @@ pub(super) fn read(
     }
     BackendOptions {
         max_flows,
+        path_test_interval,
         services,
     }
 }

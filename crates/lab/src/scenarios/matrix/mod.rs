@@ -9,6 +9,7 @@ mod encapsulated;
 mod endings;
 mod fallback;
 mod ground;
+mod host;
 mod long_path;
 mod messages;
 mod operation;
@@ -76,7 +77,8 @@ fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyh
     operation::cases(recorder, &mut ground)?;
     fallback::cases(recorder, &ground)?;
     encapsulated::cases(recorder, &ground, setting.short)?;
-    split_head::cases(recorder, &ground, setting.short)
+    split_head::cases(recorder, &ground, setting.short)?;
+    host::cases(recorder, &mut ground)
 }
 
 /// The later milestone's sections 2, requests of every kind, and 5, programs at both ends.

@@ -191,6 +191,10 @@ fn every_default_is_the_documented_one() {
         ("[proxy] release_timeout_ms", ms(proxy.release_timeout)),
         ("[proxy] max_held_bytes", proxy.max_held_bytes.to_string()),
         ("[backend] max_flows", backend.max_flows.to_string()),
+        (
+            "[backend] path_test_interval_s",
+            s(backend.path_test_interval),
+        ),
         ("[relay] connect_timeout_ms", ms(relay.connect_timeout)),
         ("[relay] response_timeout_ms", ms(relay.response_timeout)),
         ("[relay] idle_timeout_ms", ms(relay.idle_timeout)),

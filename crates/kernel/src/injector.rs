@@ -1,0 +1,60 @@
+//! Frames of our own, which an interface receives as if they had come by its cable.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use baton_packet::FlowKey;
+use libbpf_rs::libbpf_sys;
+
+use crate::abi::served_flow;
+use crate::table::Table;
+use crate::{Error, Result};
+
+/// Words of `struct __sk_buff` (linux/bpf.h) up to `ifindex`, which is the last of them.
+const CONTEXT_WORDS: usize = 11;
+
+/// Tries the agent's path: what it does with a frame is seen in its table.
+pub struct Injector {
+    program: OwnedFd,
+    served: Table<served_flow>,
+}
+
+impl Injector {
+    pub(crate) fn new(program: &impl AsFd, served: Table<served_flow>) -> Result<Injector> {
+        let program = program
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| Error::Inject { source })?;
+        Ok(Injector { program, served })
+    }
+
+    /// Lets an interface of this network namespace receive `frame`, which begins with its Ethernet header.
+    pub fn inject(&self, ifindex: u32, frame: &[u8]) -> Result<()> {
+        let mut context = [0u32; CONTEXT_WORDS];
+        context[CONTEXT_WORDS - 1] = ifindex;
+        let mut run = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+            data_in: frame.as_ptr().cast(),
+            data_size_in: frame.len() as u32,
+            ctx_in: context.as_ptr().cast(),
+            ctx_size_in: size_of_val(&context) as u32,
+            repeat: 1,
+            ..Default::default()
+        };
+        // SAFETY: the descriptor is open and the buffers are as long as stated for the length of the call; nothing is written back.
+        let outcome =
+            unsafe { libbpf_sys::bpf_prog_test_run_opts(self.program.as_raw_fd(), &raw mut run) };
+        let errno = match (outcome, run.retval.cast_signed()) {
+            (0, 0) => return Ok(()),
+            (0, refused) => -refused,
+            (refused, _) => -refused,
+        };
+        Err(Error::Inject {
+            source: std::io::Error::from_raw_os_error(errno),
+        })
+    }
+
+    /// What the agent knows of a flow.
+    pub fn flow(&self, key: &FlowKey) -> Option<served_flow> {
+        self.served.lookup(&key.to_bytes())
+    }
+}
