@@ -9,7 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Ground, PROXY};
 use crate::client::{Connection, Expected, Request, curl, url};
-use crate::cluster::{Lab, require, wait_until};
+use crate::cluster::requirements::require;
+use crate::cluster::{Lab, wait_until};
 use crate::command;
 use crate::report::{Counts, Recorder};
 use crate::scenarios::SERVERS;
