@@ -19,7 +19,11 @@ enum framing_phase {
 	PHASE_TRAILER,
 };
 
-enum framing_body { BODY_LENGTH = 1, BODY_CHUNKED = 2 };
+enum framing_body {
+	BODY_LENGTH = 1,
+	BODY_CHUNKED = 2, /* the last transfer coding: counts more than a length */
+	BODY_CODED = 4,   /* another one is last: until the connection closes */
+};
 
 enum field_name { NAME_LENGTH = 1, NAME_CODING = 2, NAME_ALL = 3 };
 
@@ -74,7 +78,7 @@ static __always_inline int head_ends(struct served_flow *flow)
 		line_begins(f, PHASE_STATUS);
 	} else if (f->status == 204 || f->status == 304 || (behind < 32 && flow->bodiless >> (behind & 31) & 1)) {
 		answer_ends(f);
-	} else if (f->body == BODY_CHUNKED) {
+	} else if (f->body & BODY_CHUNKED) {
 		f->length = 0;
 		line_begins(f, PHASE_SIZE);
 	} else if (f->body == BODY_LENGTH) {
@@ -83,7 +87,7 @@ static __always_inline int head_ends(struct served_flow *flow)
 		else
 			answer_ends(f);
 	} else {
-		return -1; /* until the connection closes, or both lengths at once */
+		return -1; /* until the connection closes */
 	}
 	return 0;
 }
@@ -135,7 +139,6 @@ static __always_inline int framing_byte(struct served_flow *flow, __u8 c)
 			f->length = 0;
 		} else if (f->names & NAME_CODING && column == CODING_COLON) {
 			line_begins(f, PHASE_CODING);
-			f->body |= BODY_CHUNKED;
 		}
 		return 0;
 	case PHASE_LENGTH:
@@ -146,18 +149,17 @@ static __always_inline int framing_byte(struct served_flow *flow, __u8 c)
 		else if (c != ' ' && c != '\t' && c != '\r')
 			return -1;
 		return 0;
-	case PHASE_CODING:
+	case PHASE_CODING: /* a list: column counts the last one's bytes that are those of "chunked" */
 		if (c == ' ' || c == '\t' || c == '\r')
 			return 0;
 		if (c == '\n') {
-			if (column != 7)
-				return -1;
+			f->body = (f->body & BODY_LENGTH) | (column == 7 ? BODY_CHUNKED : BODY_CODED);
 			line_begins(f, PHASE_FIELD);
-			return 0;
+		} else if (c == ',') {
+			f->column = 0;
+		} else {
+			f->column = column < 7 && lower == (__u8)coding_value[column & 7] ? column + 1 : 8;
 		}
-		if (column >= 7 || lower != (__u8)coding_value[column & 7])
-			return -1;
-		f->column++;
 		return 0;
 	case PHASE_SIZE:
 		if (c >= '0' && c <= '9') {

@@ -32,6 +32,7 @@ pub(super) fn cases(
     recorder.case("2/server-closes", |counts| {
         server_closes(ground.lab()?, counts)
     })?;
+    recorder.case("2/until-close", |counts| until_close(ground.lab()?, counts))?;
     recorder.case("2/server-keepalive-timeout", |counts| {
         let lab = ground.lab()?;
         match lab.options.mechanism {
@@ -136,6 +137,41 @@ fn server_closes(lab: &mut Lab, counts: &mut Counts) -> anyhow::Result<String> {
     Ok(format!(
         "{rounds} connections ended by their server; another one was at each of them all the time"
     ))
+}
+
+/// An answer without a length ends with the connection. A request for another server that came in between is not answered, as on a direct
+/// connection: what comes is the end, and soon.
+fn until_close(lab: &mut Lab, counts: &mut Counts) -> anyhow::Result<String> {
+    for impatient in [false, true] {
+        for (place, server) in SERVERS.into_iter().enumerate() {
+            let (pool, other) = (POOLS[place], POOLS[(place + 1) % 3]);
+            let mut connection = Connection::to_vip(lab)?;
+            let head = format!("GET /{pool}/events?count=5&ms=100 HTTP/1.0\r\n\r\n");
+            connection.write(head.as_bytes())?;
+            let head = connection.head()?;
+            ensure!(
+                (head.status, head.server(), head.header("Content-Length")) == (200, server, None),
+                "not the answer that was asked for: {head:?}"
+            );
+            if impatient {
+                let next = format!("GET /{other}/whoami HTTP/1.1\r\nHost: x\r\n\r\n");
+                connection.write(next.as_bytes())?;
+            }
+            let (start, mut body) = (Instant::now(), Vec::new());
+            let read = connection.input().read_to_end(&mut body);
+            counts.transfers += 1;
+            ensure!(
+                read.is_ok() || impatient,
+                "no orderly end: {:?}",
+                read.err()
+            );
+            let events = body.split(|byte| *byte == b'\n');
+            let events = events.filter(|line| line.starts_with(b"data: ")).count();
+            ensure!(events == 5, "{events} events of 5");
+            ensure!(start.elapsed() < PATIENCE, "the end came late");
+        }
+    }
+    Ok("whole answers and their ends, also behind the back of an impatient client".into())
 }
 
 /// The server's end reaches the client as on a direct connection. Requests that are sent just then are answered rightly, or (as there)
