@@ -113,15 +113,15 @@ pub struct Matrix {
 pub struct Compare {
     #[command(flatten)]
     common: Common,
-    /// Only this workload
-    #[arg(long, value_enum)]
-    workload: Option<Workload>,
-    /// Of each run of keepalive and close
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
-    /// Of each system under each workload; the median counts
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    runs: u32,
+    /// Only these workloads, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = Workload::named)]
+    workload: Vec<Workload>,
+    /// Of each run that takes a given time (5; with --short 1)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: Option<u64>,
+    /// Of each system under each workload; the median counts (5; with --short 2)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: Option<u32>,
     /// Keep the report in this file, with the kind of machine and the date; `baton lab table` makes a table of it
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -213,7 +213,12 @@ impl Scenario {
                 ..
             }) => {
                 record = to;
-                compare::run(&mut recorder, &setting, workload, &Effort { seconds, runs })?;
+                let usual = Effort::usual(short);
+                let effort = Effort {
+                    seconds: seconds.unwrap_or(usual.seconds),
+                    runs: runs.unwrap_or(usual.runs),
+                };
+                compare::run(&mut recorder, &setting, &workload, &effort)?;
             }
             Self::Demo(_) => demo::run(&mut recorder, &setting, &Story { told: !json })?,
         }

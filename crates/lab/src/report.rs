@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::client::{Answer, Expected, Wrong};
 use crate::interrupt;
+use crate::scenarios::statistics::median;
 
 /// The object that `baton lab run SCENARIO --json` prints. Its shape is a promise (docs/lab.md).
 #[derive(Debug, Serialize)]
@@ -27,8 +28,12 @@ pub(crate) struct Report {
 
 #[derive(Debug, Serialize)]
 struct Figure {
+    /// The median of the runs.
     value: f64,
     unit: &'static str,
+    /// Of the runs.
+    min: f64,
+    max: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -139,11 +144,25 @@ impl Recorder {
         &mut self.report.counts
     }
 
-    /// Keeps the figure of a system under a workload.
-    pub(crate) fn figure(&mut self, workload: &str, system: &str, value: f64, unit: &'static str) {
-        self.report
-            .figures
-            .insert(format!("{workload}.{system}"), Figure { value, unit });
+    /// Keeps the figure of a system under a workload, if there is a run.
+    pub(crate) fn figure(
+        &mut self,
+        workload: &str,
+        system: &str,
+        runs: &[f64],
+        unit: &'static str,
+    ) {
+        let Some(value) = median(runs) else {
+            return;
+        };
+        let figure = Figure {
+            value,
+            unit,
+            min: runs.iter().copied().fold(f64::INFINITY, f64::min),
+            max: runs.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        };
+        let name = format!("{workload}.{system}");
+        self.report.figures.insert(name, figure);
     }
 
     /// Keeps the ratio of two figures of a workload, if both are there.
@@ -187,7 +206,13 @@ impl Report {
         let failed: Vec<&Case> = self.cases.iter().filter(|case| !case.ok).collect();
         let mut text = String::new();
         for (name, figure) in &self.figures {
-            text += &format!("{name:<40} {:>12.2} {}\n", figure.value, figure.unit);
+            let Figure {
+                value,
+                unit,
+                min,
+                max,
+            } = figure;
+            text += &format!("{name:<40} {value:>12.2} {unit} ({min:.2} to {max:.2})\n");
         }
         for (name, ratio) in &self.ratios {
             text += &format!("{name:<40} {ratio:>12.2}\n");
@@ -262,8 +287,9 @@ mod tests {
         recorder
             .case("5.1/get-0B/lan", |_| Ok("fine".into()))
             .unwrap();
-        recorder.figure("bulk", "handoff", 3.0, "MB/s");
-        recorder.figure("bulk", "direct", 4.0, "MB/s");
+        recorder.figure("bulk", "handoff", &[3.5, 2.0, 3.0], "MB/s");
+        recorder.figure("bulk", "direct", &[4.0], "MB/s");
+        recorder.figure("bulk", "nginx", &[], "MB/s");
         recorder.ratio("bulk", "handoff", "direct");
         recorder.ratio("bulk", "handoff", "haproxy");
         let mut object = serde_json::to_value(recorder.finish()).unwrap();
@@ -271,7 +297,10 @@ mod tests {
         let expected = serde_json::json!({
             "scenario": "matrix", "ok": true, "seconds": null, "seed": 7,
             "ratios": {"bulk.handoff/direct": 0.75},
-            "figures": {"bulk.direct": {"value": 4.0, "unit": "MB/s"}, "bulk.handoff": {"value": 3.0, "unit": "MB/s"}},
+            "figures": {
+                "bulk.direct": {"value": 4.0, "unit": "MB/s", "min": 4.0, "max": 4.0},
+                "bulk.handoff": {"value": 3.0, "unit": "MB/s", "min": 2.0, "max": 3.5},
+            },
             "cases": [{"name": "5.1/get-0B/lan", "ok": true, "detail": "fine"}],
             "counts": {"transfers": 0, "failed": 0, "wrong_bytes": 0},
         });

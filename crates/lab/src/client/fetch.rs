@@ -221,7 +221,7 @@ fn receive(input: &mut impl BufRead, method: &str) -> anyhow::Result<Answer> {
     Ok(answer)
 }
 
-fn head(input: &mut impl BufRead) -> anyhow::Result<Vec<u8>> {
+pub(super) fn head(input: &mut impl BufRead) -> anyhow::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let read = input

@@ -2,14 +2,20 @@
 
 mod ab;
 mod answer;
+mod bulk;
 mod chunks;
+mod crowd;
 mod curl;
 mod fetch;
+mod pace;
 mod wrk;
 
 pub(crate) use ab::ab;
 pub(crate) use answer::{Answer, Expected, NO_SERVER, Wrong};
+pub(crate) use bulk::{Download, download};
 pub(crate) use chunks::Chunks;
+pub(crate) use crowd::Crowd;
 pub(crate) use curl::{curl, url};
 pub(crate) use fetch::{Connection, Outcome, Plan, Request, fetch, follow};
+pub(crate) use pace::Pace;
 pub(crate) use wrk::{wrk, wrk_script};

@@ -56,7 +56,7 @@ impl Lab {
                 self.options.faults.without_delay()
             };
             let gap = link::plug(&switch, &netns, host, !faults.none())?;
-            if let Some(rate) = self.options.link_rate {
+            if let Some(rate) = self.options.rate_of(host.kind) {
                 link::limit_rate(&switch, &netns, host, rate)?;
             }
             if let Some(gap) = gap {
@@ -109,7 +109,7 @@ impl Lab {
         let configuration = dir.join("nginx.conf");
         fs::write(
             &configuration,
-            nginx::backend(host, &dir, self.content.root()),
+            nginx::backend(host, &dir, self.content.root(), !self.options.unlogged),
         )?;
         self.start(
             &host.name,

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use super::POOLS;
 use crate::topology::{Family, HTTP_PORT, Host};
 
-/// The same routes as the nodes have, tuned (tried one by one): a thread a core, connections to the servers are kept, bodies are spliced
+/// The same routes and pools as the nodes have, tuned (tried one by one): a thread a core, connections to the servers are kept, bodies are spliced
 /// in the kernel through large pipes.
 pub(crate) fn haproxy(listen: SocketAddr, backends: &[Host], family: Family) -> String {
     let mut text = format!(
         "global
-    maxconn 4096
+    maxconn 7500
     tune.pipesize 1048576
 
 defaults
@@ -28,7 +28,11 @@ frontend web
     bind {listen}
 "
     );
-    let mut pools = String::new();
+    let mut pools = "\nbackend all\n    balance roundrobin\n".to_owned();
+    for backend in backends {
+        let server = SocketAddr::new(backend.address(family), HTTP_PORT);
+        let _ = writeln!(pools, "    server {} {server}", backend.name);
+    }
     for (pool, backend) in POOLS.iter().zip(backends) {
         let server = SocketAddr::new(backend.address(family), HTTP_PORT);
         let _ = writeln!(text, "    use_backend {pool} if {{ path_beg /{pool}/ }}");
@@ -38,5 +42,6 @@ frontend web
             backend.name
         );
     }
+    text += "    default_backend all\n";
     text + &pools
 }

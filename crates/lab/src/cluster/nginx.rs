@@ -12,14 +12,19 @@ pub(crate) const ORIGIN_PORT: u16 = 8090;
 /// A back end. It listens on loopback, where the agent adopts flows for it, and on the host's addresses, for everything else.
 ///
 /// Each path also exists below `/a/`, `/b/` and `/c/`; `dir` is this server's own, `root` is shared by all.
-pub(crate) fn backend(host: &Host, dir: &Path, root: &Path) -> String {
+pub(crate) fn backend(host: &Host, dir: &Path, root: &Path, logged: bool) -> String {
     let (name, dir, root) = (&host.name, dir.display(), root.display());
     let (v4, v6) = (host.v4(), host.v6());
     let common = common(&dir.to_string());
+    let log = if logged {
+        format!("{dir}/access.log lab buffer=32k flush=100ms")
+    } else {
+        "off".to_owned()
+    };
     format!(
         r#"{common}
     log_format lab '$connection $connection_requests $remote_addr "$request" $status $body_bytes_sent';
-    access_log {dir}/access.log lab buffer=32k flush=100ms;
+    access_log {log};
     client_body_temp_path {dir}/body;
     client_max_body_size 0;
 
@@ -92,7 +97,7 @@ pub(super) fn other(
     )
 }
 
-/// A proxy with the same routes as the nodes have, tuned: connections to the servers are kept, answers do not touch the disk.
+/// A proxy with the same routes and pools as the nodes have, tuned: connections to the servers are kept, answers do not touch the disk.
 pub(crate) fn proxy(
     dir: &Path,
     listen: std::net::SocketAddr,
@@ -102,13 +107,10 @@ pub(crate) fn proxy(
     let mut text = common(&dir.display().to_string());
     text += "    access_log off;\n    proxy_http_version 1.1;\n    proxy_set_header Connection \"\";\n    proxy_max_temp_file_size 0;\n";
     text += "    proxy_buffers 32 32k;\n    proxy_buffer_size 32k;\n    proxy_busy_buffers_size 512k;\n    client_max_body_size 0;\n    proxy_request_buffering off;\n";
-    let mut locations = String::new();
+    let mut locations = "        location / { proxy_pass http://all; }\n".to_owned();
+    upstream(&mut text, "all", backends, family);
     for (pool, backend) in POOLS.iter().zip(backends) {
-        let server = std::net::SocketAddr::new(backend.address(family), HTTP_PORT);
-        let _ = writeln!(
-            text,
-            "    upstream {pool} {{ server {server}; keepalive 128; keepalive_requests 1000000000; }}"
-        );
+        upstream(&mut text, pool, std::slice::from_ref(backend), family);
         let _ = writeln!(
             locations,
             "        location /{pool}/ {{ proxy_pass http://{pool}; }}"
@@ -121,16 +123,26 @@ pub(crate) fn proxy(
     text
 }
 
+/// The workers share the zone, and with it whose turn it is.
+fn upstream(text: &mut String, name: &str, backends: &[Host], family: Family) {
+    let _ = write!(text, "    upstream {name} {{ zone {name} 64k; ");
+    for backend in backends {
+        let server = std::net::SocketAddr::new(backend.address(family), HTTP_PORT);
+        let _ = write!(text, "server {server}; ");
+    }
+    let _ = writeln!(text, "keepalive 128; keepalive_requests 1000000000; }}");
+}
+
 /// What does not depend on the role; leaves the block `http` open.
 fn common(dir: &str) -> String {
     format!(
         r"daemon off;
 user root;
 worker_processes auto;
-worker_rlimit_nofile 16384;
+worker_rlimit_nofile 20000;
 pid {dir}/nginx.pid;
 error_log {dir}/error.log warn;
-events {{ worker_connections 8192; }}
+events {{ worker_connections 19000; }}
 http {{
     sendfile on;
     tcp_nopush on;

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::impair::Faults;
-use crate::topology::{Family, Topology};
+use crate::topology::{Family, Kind, Topology};
 use crate::units;
 
 /// How the pools' bytes travel.
@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Rate of every cable in each direction
     #[arg(long, value_name = "RATE", value_parser = units::bit_rate)]
     pub(crate) link_rate: Option<u64>,
+    /// Rate of the client's cable, if another than that of the others
+    #[arg(long, value_name = "RATE", value_parser = units::bit_rate)]
+    pub(crate) client_link_rate: Option<u64>,
     #[command(flatten)]
     pub(crate) faults: Faults,
     /// The VIP and the nodes' addresses are IPv6
@@ -46,6 +49,9 @@ pub(crate) struct Options {
     /// Of faults and of generated files
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// The back ends write no access log: for measuring.
+    #[arg(skip)]
+    pub(crate) unlogged: bool,
 }
 
 impl Options {
@@ -54,6 +60,12 @@ impl Options {
             proxies: self.proxies,
             backends: self.backends,
         }
+    }
+
+    /// Of a host's cable.
+    pub(crate) fn rate_of(&self, kind: Kind) -> Option<u64> {
+        let own = self.client_link_rate.filter(|_| kind == Kind::Client);
+        own.or(self.link_rate)
     }
 
     pub(crate) fn family(&self) -> Family {

@@ -10,3 +10,4 @@ mod tests;
 
 pub(crate) use forward::forward;
 pub(crate) use judge::Faults;
+pub(crate) use packet::PacketSocket;

@@ -151,6 +151,7 @@ fn speeds(
     lab.content.cache_sparse(bytes)?;
     let mechanism = lab.options.mechanism.name();
     let mut medians = Vec::new();
+    let mut runs = Vec::new();
     recorder.case("demo/speed", |counts| {
         let nginx = start_nginx(lab)?;
         let systems = [
@@ -169,14 +170,15 @@ fn speeds(
             .zip(&values)
             .filter_map(|((name, _), values)| Some((*name, median(values)?)))
             .collect();
+        runs = systems.iter().map(|(name, _)| *name).zip(values).collect();
         Ok(medians
             .iter()
             .map(|(name, speed)| format!("{name} {speed:.0} MB/s"))
             .collect::<Vec<_>>()
             .join(", "))
     })?;
-    for &(name, speed) in &medians {
-        recorder.figure("bulk", name, speed, "MB/s");
+    for (name, runs) in &runs {
+        recorder.figure("bulk", name, runs, "MB/s");
     }
     recorder.ratio("bulk", mechanism, "direct");
     recorder.ratio("bulk", mechanism, "nginx");

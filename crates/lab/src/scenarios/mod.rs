@@ -4,7 +4,7 @@ pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod matrix;
 mod site;
-mod statistics;
+pub(crate) mod statistics;
 
 use std::path::Path;
 

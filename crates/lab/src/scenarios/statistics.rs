@@ -13,6 +13,12 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     })
 }
 
+/// The smallest value that at least `part` of them do not exceed; `None` of none. `sorted` ascends, `part` is from 0 to 1.
+pub(crate) fn percentile<T: Copy>(sorted: &[T], part: f64) -> Option<T> {
+    let rank = (sorted.len() as f64 * part).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied()
+}
+
 /// `1.20, 1.31, 1.25`
 pub(crate) fn listed(values: &[f64]) -> String {
     values
@@ -32,5 +38,17 @@ mod tests {
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 9.0]), Some(3.0));
+    }
+
+    #[test]
+    fn percentiles() {
+        let all: Vec<u32> = (1..=200).collect();
+        let at = |part| percentile(&all, part);
+        assert_eq!(
+            (at(0.0), at(0.5), at(0.99), at(1.0)),
+            (Some(1), Some(100), Some(198), Some(200))
+        );
+        assert_eq!(percentile::<u32>(&[], 0.5), None);
+        assert_eq!(percentile(&[7], 0.99), Some(7));
     }
 }

@@ -84,6 +84,10 @@ struct Figures {
 #[derive(Debug, Deserialize)]
 struct Figure {
     value: f64,
+    unit: String,
+    /// Of the runs. The first records have only the median.
+    min: Option<f64>,
+    max: Option<f64>,
 }
 
 /// The table of docs/performance.md, of a file that a run kept.
@@ -114,32 +118,47 @@ fn markdown(json: &str) -> anyhow::Result<String> {
     let names: Vec<&str> = System::ALL.into_iter().map(System::name).collect();
     let _ = writeln!(text, "| workload | {} |", names.join(" | "));
     let _ = writeln!(text, "|---|{}", "---:|".repeat(names.len()));
-    for workload in Workload::ALL {
-        let cells = names
-            .iter()
-            .map(|system| report.cell(workload.name(), system));
+    for workload in Workload::ALL.into_iter().map(Workload::name) {
+        let figures = names.iter().map(|system| report.figure(workload, system));
+        let Some(unit) = figures.flatten().map(|figure| &figure.unit).next() else {
+            continue;
+        };
+        let cells = names.iter().map(|system| report.cell(workload, system));
         let cells: Vec<String> = cells.collect();
-        let _ = writeln!(
-            text,
-            "| `{}` ({}) | {} |",
-            workload.name(),
-            workload.unit(),
-            cells.join(" | ")
-        );
+        let _ = writeln!(text, "| `{workload}` ({unit}) | {} |", cells.join(" | "));
     }
     Ok(text)
 }
 
 impl Figures {
-    /// The figure, and what part of the direct one that is.
+    fn figure(&self, workload: &str, system: &str) -> Option<&Figure> {
+        self.figures.get(&format!("{workload}.{system}"))
+    }
+
+    /// The figure, what part of the direct one that is, and between what the runs were.
     fn cell(&self, workload: &str, system: &str) -> String {
-        let Some(figure) = self.figures.get(&format!("{workload}.{system}")) else {
+        let Some(figure) = self.figure(workload, system) else {
             return "-".to_owned();
         };
-        match self.ratios.get(&format!("{workload}.{system}/direct")) {
-            Some(ratio) => format!("{:.0} ({ratio:.2})", figure.value),
-            None => format!("{:.0}", figure.value),
+        let mut cell = written(figure.value);
+        if let Some(ratio) = self.ratios.get(&format!("{workload}.{system}/direct")) {
+            let _ = write!(cell, " ({ratio:.2})");
         }
+        if let (Some(min), Some(max)) = (figure.min, figure.max)
+            && min < max
+        {
+            let _ = write!(cell, " {}..{}", written(min), written(max));
+        }
+        cell
+    }
+}
+
+/// With three digits at least.
+fn written(value: f64) -> String {
+    if value.abs() < 10.0 && value != 0.0 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.0}")
     }
 }
 
@@ -153,7 +172,9 @@ mod tests {
             "date": "2026-11-21", "processor": "Some CPU", "processors": 2, "kernel": "6.18.5",
             "programs": ["HAProxy version 3", "nginx version: 1"],
             "report": {"scenario": "compare", "seed": 7,
-                "figures": {"bulk.direct": {"value": 4000.4, "unit": "MB/s"}, "bulk.handoff": {"value": 3000, "unit": "MB/s"}},
+                "figures": {
+                    "bulk.direct": {"value": 4000.4, "unit": "MB/s"}, "bulk.handoff": {"value": 3000, "unit": "MB/s"},
+                    "cpu_per_gb.nginx": {"value": 1.456, "unit": "CPU seconds", "min": 1.4, "max": 12.1}},
                 "ratios": {"bulk.handoff/direct": 0.7499}}}"#;
         let table = markdown(json).unwrap();
         let lines: Vec<&str> = table.lines().collect();
@@ -165,8 +186,7 @@ mod tests {
                 "| workload | direct | handoff | relay | haproxy | nginx |",
                 "|---|---:|---:|---:|---:|---:|",
                 "| `bulk` (MB/s) | 4000 | 3000 (0.75) | - | - | - |",
-                "| `keepalive` (requests/s) | - | - | - | - | - |",
-                "| `close` (requests/s) | - | - | - | - | - |",
+                "| `cpu_per_gb` (CPU seconds) | - | - | - | - | 1.46 1.40..12 |",
             ]
         );
     }

@@ -3,9 +3,10 @@
 use std::fs;
 use std::net::SocketAddr;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 
-use super::workload::bulk_bytes;
+use super::measure::bulk_bytes;
+use super::workload::Ground;
 use crate::client::{Expected, curl, url};
 use crate::cluster::{Lab, Mechanism, RunningLab, haproxy, nginx_command, nginx_proxy};
 use crate::report::Counts;
@@ -13,7 +14,8 @@ use crate::scenarios::{SERVERS, Setting};
 
 const HAPROXY_PORT: u16 = 8081;
 const NGINX_PORT: u16 = 8082;
-const PROXY: &str = "proxy1";
+/// Where all of them but `direct` run.
+pub(super) const PROXY: &str = "proxy1";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum System {
@@ -45,32 +47,57 @@ impl System {
     }
 }
 
-/// The labs of all systems. One that did not come up makes only its own systems fail.
-pub(crate) struct Systems {
+/// The labs of systems. One that did not come up makes only its own systems fail.
+pub(super) struct Systems {
     handoff: Result<RunningLab, String>,
     others: Result<RunningLab, String>,
 }
 
+/// Where a system is to be found.
+pub(super) struct Place<'a> {
+    pub(super) lab: &'a mut Lab,
+    /// All that a client may ask. With something in between there is one, without all back ends, the first being the one for `/a/`.
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+impl Place<'_> {
+    pub(super) fn first(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+}
+
 impl Systems {
-    pub(crate) fn up(setting: &Setting<'_>) -> Self {
+    /// The labs that these need.
+    pub(super) fn of(systems: &[System], ground: Ground, setting: &Setting<'_>) -> Self {
+        let needed = |system| systems.contains(&system);
         let lab = |mechanism: Mechanism| {
-            eprintln!("bringing up a lab: {}", mechanism.name());
-            let mut options = setting.options.clone();
+            let (name, ground_name) = (mechanism.name(), ground.name());
+            eprintln!("bringing up a lab: {ground_name}, {name}");
+            let mut options = ground.options(&setting.options);
             options.mechanism = mechanism;
-            let name = format!("compare-{}-{}", std::process::id(), mechanism.name());
+            let name = format!("compare-{}-{ground_name}-{name}", std::process::id());
             let lab = RunningLab::up(&name, options, setting.baton)?;
             lab.content.cache_sparse(bulk_bytes(setting.short))?;
             Ok(lab)
         };
+        let handoff = || {
+            ensure!(needed(System::Handoff), "it was not asked for");
+            lab(Mechanism::Handoff)
+        };
         let others = || {
+            ensure!(systems != [System::Handoff], "it was not asked for");
             let mut lab = lab(Mechanism::Relay)?;
-            start_haproxy(&mut lab)?;
-            start_nginx(&mut lab)?;
+            if needed(System::Haproxy) {
+                start_haproxy(&mut lab)?;
+            }
+            if needed(System::Nginx) {
+                start_nginx(&mut lab)?;
+            }
             Ok(lab)
         };
         let told = |error: anyhow::Error| format!("{error:#}");
         Self {
-            handoff: lab(Mechanism::Handoff).map_err(told),
+            handoff: handoff().map_err(told),
             others: others().map_err(told),
         }
     }
@@ -79,7 +106,7 @@ impl Systems {
     ///
     /// # Errors
     /// When the lab did not come up.
-    pub(crate) fn place(&mut self, system: System) -> anyhow::Result<(&mut Lab, SocketAddr)> {
+    pub(super) fn place(&mut self, system: System) -> anyhow::Result<Place<'_>> {
         let lab = if system == System::Handoff {
             &mut self.handoff
         } else {
@@ -88,25 +115,30 @@ impl Systems {
         let lab = lab
             .as_mut()
             .map_err(|error| anyhow!("the lab did not come up: {error}"))?;
-        let address = match system {
-            System::Direct => lab.direct(SERVERS[0])?,
-            System::Handoff | System::Relay => lab.vip(),
-            System::Haproxy => proxy_address(lab, HAPROXY_PORT)?,
-            System::Nginx => proxy_address(lab, NGINX_PORT)?,
+        let addresses = match system {
+            System::Direct => {
+                let backends = lab.topology.backends();
+                let addresses = backends.iter().map(|backend| lab.direct(&backend.name));
+                addresses.collect::<anyhow::Result<_>>()?
+            }
+            System::Handoff | System::Relay => vec![lab.vip()],
+            System::Haproxy => vec![proxy_address(lab, HAPROXY_PORT)?],
+            System::Nginx => vec![proxy_address(lab, NGINX_PORT)?],
         };
-        Ok((&mut *lab, address))
+        Ok(Place { lab, addresses })
     }
 
     /// # Errors
     /// When a file does not arrive as it is, from the right server.
-    pub(crate) fn right_bytes(
+    pub(super) fn right_bytes(
         &mut self,
         system: System,
         counts: &mut Counts,
     ) -> anyhow::Result<()> {
-        let (lab, address) = self.place(system)?;
+        let place = self.place(system)?;
+        let (to, lab) = (place.first(), place.lab);
         let file = lab.content.file("20MB")?;
-        let answer = curl(lab, &url(address, "/a/20MB"), &[]);
+        let answer = curl(lab, &url(to, "/a/20MB"), &[]);
         counts
             .check(answer, &Expected::file(SERVERS[0], &file))
             .map(drop)

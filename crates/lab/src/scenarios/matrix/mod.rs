@@ -31,6 +31,7 @@ use super::{SERVERS, Setting};
 use crate::cluster::{Lab, Mechanism, Options};
 use crate::report::Recorder;
 use ground::Ground;
+pub(super) use uploads::{NO_EXPECT, put};
 
 /// One way of the long path.
 const LONG_DELAY: Duration = Duration::from_millis(25);

@@ -14,7 +14,7 @@ use crate::scenarios::SERVERS;
 
 const ITEM: &str = "5.2";
 /// curl waits for 100 of its own accord above 1 MB: not in the cases that are about something else.
-pub(super) const NO_EXPECT: &str = "Expect:";
+pub(in crate::scenarios) const NO_EXPECT: &str = "Expect:";
 
 pub(super) fn cases(recorder: &mut Recorder, place: &mut Place<'_, '_>) -> anyhow::Result<()> {
     for (number, file) in place.path.put.clone().into_iter().enumerate() {
@@ -60,7 +60,7 @@ pub(super) fn cases(recorder: &mut Recorder, place: &mut Place<'_, '_>) -> anyho
 }
 
 /// nginx stores the body; what counts is what it stored.
-pub(super) fn put(
+pub(in crate::scenarios) fn put(
     lab: &mut Lab,
     counts: &mut Counts,
     to: SocketAddr,
