@@ -96,6 +96,15 @@ impl Netns {
         )
     }
 
+    /// The value of a setting.
+    ///
+    /// # Errors
+    /// When the kernel knows no such setting.
+    pub(crate) fn setting(&self, key: &str) -> anyhow::Result<String> {
+        let value = command::run(self.command("sysctl").args(["-n", key]))?;
+        Ok(value.trim().to_owned())
+    }
+
     /// # Errors
     /// When the kernel knows no such setting or refuses the value.
     pub(crate) fn sysctl(&self, key: &str, value: &str) -> anyhow::Result<()> {

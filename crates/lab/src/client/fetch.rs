@@ -113,6 +113,15 @@ impl Connection {
     pub(crate) fn open(to: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect_timeout(&to, SILENCE)
             .with_context(|| format!("cannot connect to {to}"))?;
+        Self::over(stream)
+    }
+
+    /// On a stream that is connected.
+    ///
+    /// # Errors
+    /// When it is not connected any more.
+    pub(crate) fn over(stream: TcpStream) -> anyhow::Result<Self> {
+        let to = stream.peer_addr()?;
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(SILENCE))?;
         stream.set_nodelay(true)?;

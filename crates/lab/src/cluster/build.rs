@@ -3,16 +3,22 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
 
 use super::baton::{FIRST_PROXY, SECRET};
 use super::content;
 use super::lab::Lab;
 use super::nginx::{self, ORIGIN_PORT};
 use super::options::Mechanism;
-use crate::link;
+use crate::impair::{Faults, Tap};
+use crate::link::{self, Gap};
 use crate::netns::Netns;
 use crate::topology::{Family, HTTP_PORT, Host, INTERFACE, Kind};
 
+/// A web server that is asked to end does so within this time.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Bytes of the file `unique` that is different on every back end.
 const UNIQUE_BYTES: u64 = 65_536;
 
@@ -26,12 +32,7 @@ impl Lab {
             self.web_server(&host)?;
         }
         for host in self.topology.backends() {
-            self.serves(
-                &host.name,
-                &format!("http://127.0.0.1:{HTTP_PORT}/whoami"),
-                &host.name,
-                "error.log",
-            )?;
+            self.web_server_serves(&host.name)?;
             self.prints("origin.log", &host.name)?;
         }
         let nodes = self.nodes();
@@ -55,7 +56,8 @@ impl Lab {
             } else {
                 self.options.faults.without_delay()
             };
-            let gap = link::plug(&switch, &netns, host, !faults.none())?;
+            let tapped = self.options.tapped.contains(&host.name.as_str());
+            let gap = link::plug(&switch, &netns, host, tapped || !faults.none())?;
             if let Some(rate) = self.options.rate_of(host.kind) {
                 link::limit_rate(&switch, &netns, host, rate)?;
             }
@@ -65,13 +67,12 @@ impl Lab {
                     .seed
                     .wrapping_mul(1_000)
                     .wrapping_add(2 * number as u64);
-                let mut impair = switch.command(self.baton());
-                impair
-                    .args(["lab", "impair", &gap.host_side, &gap.bridge_side])
-                    .args(faults.arguments())
-                    .arg(format!("--seed={seed}"));
-                self.start(&host.name, "impair.log", &mut impair)?;
-                self.prints("impair.log", &host.name)?;
+                if tapped {
+                    let tap = Tap::start(&switch, &gap, faults, seed)?;
+                    self.taps.insert(host.name.clone(), tap);
+                } else {
+                    self.impair(&host.name, &gap, faults, seed)?;
+                }
             }
             // A measurement does not begin with what the one before it learned about the path.
             netns.sysctl("net.ipv4.tcp_no_metrics_save", "1")?;
@@ -80,6 +81,16 @@ impl Lab {
             }
         }
         Ok(())
+    }
+
+    fn impair(&mut self, host: &str, gap: &Gap, faults: Faults, seed: u64) -> anyhow::Result<()> {
+        let mut impair = self.netns("switch").command(self.baton());
+        impair
+            .args(["lab", "impair", &gap.host_side, &gap.bridge_side])
+            .args(faults.arguments())
+            .arg(format!("--seed={seed}"));
+        self.start(host, "impair.log", &mut impair)?;
+        self.prints("impair.log", host)
     }
 
     /// Back ends have an address of another network too, to which proxies have a route.
@@ -111,11 +122,7 @@ impl Lab {
             &configuration,
             nginx::backend(host, &dir, self.content.root(), !self.options.unlogged),
         )?;
-        self.start(
-            &host.name,
-            "nginx.log",
-            &mut nginx_command(&netns, &dir, &configuration),
-        )?;
+        self.start_nginx(&host.name)?;
         let mut origin = netns.command(self.baton());
         origin.args([
             "lab",
@@ -124,6 +131,32 @@ impl Lab {
             &format!("127.0.0.1:{ORIGIN_PORT}"),
         ]);
         self.start(&host.name, "origin.log", &mut origin)
+    }
+
+    fn start_nginx(&mut self, host: &str) -> anyhow::Result<()> {
+        let (netns, dir) = (self.netns(host), self.dir(host));
+        let mut nginx = nginx_command(&netns, &dir, &dir.join("nginx.conf"));
+        self.start(host, "nginx.log", &mut nginx)
+    }
+
+    /// Ends a back end's nginx, which closes its connections, and starts another.
+    ///
+    /// # Errors
+    /// When it does not end, or does not begin to serve.
+    pub(crate) fn restart_web_server(&mut self, host: &str) -> anyhow::Result<()> {
+        let what = format!("nginx on {host}");
+        let nginx = self.state.process(&what).cloned();
+        nginx
+            .with_context(|| format!("no {what} runs"))?
+            .end(PATIENCE)?;
+        self.state.forget(&what)?;
+        self.start_nginx(host)?;
+        self.web_server_serves(host)
+    }
+
+    fn web_server_serves(&self, host: &str) -> anyhow::Result<()> {
+        let at = format!("http://127.0.0.1:{HTTP_PORT}/whoami");
+        self.serves(host, &at, host, "error.log")
     }
 
     /// All that a node needs to run.

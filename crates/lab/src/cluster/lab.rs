@@ -1,5 +1,6 @@
 //! Bringing a lab up: hosts, cables, servers, nodes, in this order; and taking it down.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -11,6 +12,7 @@ use super::content::{self, Content, File};
 use super::options::Options;
 use super::requirements;
 use super::state::State;
+use crate::impair::Tap;
 use crate::netns::Netns;
 use crate::topology::{HTTP_PORT, Topology};
 
@@ -21,6 +23,7 @@ pub(crate) struct Lab {
     pub(crate) topology: Topology,
     pub(crate) content: Content,
     pub(super) state: State,
+    pub(super) taps: BTreeMap<String, Tap>,
     baton: PathBuf,
 }
 
@@ -43,6 +46,7 @@ impl Lab {
             topology,
             content,
             state,
+            taps: BTreeMap::new(),
             baton: baton.to_owned(),
         };
         match lab.build() {
@@ -91,6 +95,29 @@ impl Lab {
             host.address(self.options.family()),
             HTTP_PORT,
         ))
+    }
+
+    /// The cable of a host that [`Options::tapped`] names.
+    ///
+    /// # Errors
+    /// When it is not tapped.
+    pub(crate) fn tap(&self, host: &str) -> anyhow::Result<&Tap> {
+        self.taps
+            .get(host)
+            .with_context(|| format!("the cable of {host} is not tapped"))
+    }
+
+    /// A file of this size that only this back end has, below `/own/` and, chunked, below `/chunked/`; made now if it is not there yet.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn own_file(&self, backend: &str, bytes: u64) -> anyhow::Result<File> {
+        let dir = self.dir(backend).join("own");
+        fs::create_dir_all(&dir)?;
+        let seed = backend.bytes().fold(self.options.seed ^ bytes, |seed, c| {
+            seed.wrapping_mul(257).wrapping_add(c.into())
+        });
+        content::generate(&dir.join(bytes.to_string()), bytes, seed)
     }
 
     /// The `baton` program.

@@ -38,6 +38,9 @@ pub(crate) fn backend(host: &Host, dir: &Path, root: &Path, logged: bool) -> Str
 
         location ~ ^/([abc]/)?whoami$ {{ default_type text/plain; return 200 "{name}\n"; }}
         location ~ ^/([abc]/)?unique$ {{ root {dir}; rewrite ^ /unique break; }}
+        location ~ ^/([abc]/)?brief$ {{ keepalive_timeout 100ms; default_type text/plain; return 200 "{name}\n"; }}
+        location ~ ^/([abc]/)?own/ {{ root {dir}; rewrite ^/(?:[abc]/)?own/(.*)$ /own/$1 break; }}
+        location ~ ^/([abc]/)?chunked/ {{ root {dir}; ssi on; ssi_types *; rewrite ^/(?:[abc]/)?chunked/(.*)$ /own/$1 break; }}
         location ~ ^/([abc]/)?put/ {{ root {dir}; dav_methods PUT DELETE; create_full_put_path on; }}
         location ~ ^/([abc]/)?echo$ {{ proxy_pass http://127.0.0.1:{ORIGIN_PORT}; }}
         location ~ ^/([abc]/)?(events|late|socket)$ {{

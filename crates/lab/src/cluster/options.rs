@@ -52,6 +52,9 @@ pub(crate) struct Options {
     /// The back ends write no access log: for measuring.
     #[arg(skip)]
     pub(crate) unlogged: bool,
+    /// Hosts whose cables are in the hands of a case
+    #[arg(skip)]
+    pub(crate) tapped: &'static [&'static str],
 }
 
 impl Options {

@@ -1,13 +1,13 @@
 //! Moves frames between the two ends of a cut cable.
 
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
-use super::judge::{Faults, Judge};
+use super::judge::{Fate, Faults, Judge};
 use super::line::Line;
 use super::packet::PacketSocket;
 
@@ -15,6 +15,15 @@ use super::packet::PacketSocket;
 const LINE_LIMIT: usize = 16 << 20;
 /// Frames taken in one turn from one side, so that neither starves the other nor those that are due.
 const TURN: usize = 64;
+/// The forwarder looks this often whether it is to stop.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+/// Where a frame is going on the cable of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    FromHost,
+    ToHost,
+}
 
 /// Forwards between two interfaces of this thread's network namespace for as long as both are there; calls `ready` when it has begun.
 ///
@@ -27,55 +36,70 @@ pub(crate) fn forward(
     seed: u64,
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
-    let (mut first, mut second) = (PacketSocket::open(first)?, PacketSocket::open(second)?);
-    let mut there = Direction::new(faults, seed);
-    let mut back = Direction::new(faults, seed ^ 1);
+    let ends = [PacketSocket::open(first)?, PacketSocket::open(second)?];
+    let mut fate = fates(faults, seed);
     ready();
-    loop {
-        wait(
-            &first,
-            &second,
-            earliest(there.line.next_due(), back.line.next_due()),
-        )?;
-        let moved = there
-            .turn(&mut first, &second)
-            .and_then(|()| back.turn(&mut second, &first));
+    forward_by(ends, || false, |way, _| fate(way))
+}
+
+/// What faults make of frames, each direction by itself.
+pub(super) fn fates(faults: Faults, seed: u64) -> impl FnMut(Way) -> Fate {
+    let (mut there, mut back) = (Judge::new(faults, seed), Judge::new(faults, seed ^ 1));
+    move |way| match way {
+        Way::FromHost => there.fate(),
+        Way::ToHost => back.fate(),
+    }
+}
+
+/// Forwards between the host's end of a cable and the other one until `stopped`, or until an interface is gone.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn forward_by(
+    ends: [PacketSocket; 2],
+    stopped: impl Fn() -> bool,
+    mut fate: impl FnMut(Way, &[u8]) -> Fate,
+) -> anyhow::Result<()> {
+    let [mut host, mut other] = ends;
+    let (mut there, mut back) = (Line::new(LINE_LIMIT), Line::new(LINE_LIMIT));
+    while !stopped() {
+        wait(&host, &other, earliest(there.next_due(), back.next_due()))?;
+        let moved = turn(&mut there, &mut host, &other, |frame| {
+            fate(Way::FromHost, frame)
+        })
+        .and_then(|()| {
+            turn(&mut back, &mut other, &host, |frame| {
+                fate(Way::ToHost, frame)
+            })
+        });
         match moved {
             Ok(()) => {}
             Err(Errno::ENETDOWN | Errno::ENXIO | Errno::ENODEV) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }
+    Ok(())
 }
 
-struct Direction {
-    judge: Judge,
-    line: Line,
-}
-
-impl Direction {
-    fn new(faults: Faults, seed: u64) -> Self {
-        Self {
-            judge: Judge::new(faults, seed),
-            line: Line::new(LINE_LIMIT),
+fn turn(
+    line: &mut Line,
+    from: &mut PacketSocket,
+    to: &PacketSocket,
+    mut fate: impl FnMut(&[u8]) -> Fate,
+) -> nix::Result<()> {
+    let arrived = Instant::now();
+    for _ in 0..TURN {
+        let Some(frame) = from.receive()? else { break };
+        let fate = fate(frame);
+        for delay in [fate.first, fate.second].into_iter().flatten() {
+            line.enter(frame, arrived + delay);
         }
     }
-
-    fn turn(&mut self, from: &mut PacketSocket, to: &PacketSocket) -> nix::Result<()> {
-        let arrived = Instant::now();
-        for _ in 0..TURN {
-            let Some(frame) = from.receive()? else { break };
-            let fate = self.judge.fate();
-            for delay in [fate.first, fate.second].into_iter().flatten() {
-                self.line.enter(frame, arrived + delay);
-            }
-        }
-        let now = Instant::now();
-        while let Some(frame) = self.line.leave(now) {
-            to.send(&frame)?;
-        }
-        Ok(())
+    let now = Instant::now();
+    while let Some(frame) = line.leave(now) {
+        to.send(&frame)?;
     }
+    Ok(())
 }
 
 fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
@@ -85,15 +109,17 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     }
 }
 
-/// Until a frame arrives or one is due.
+/// Until a frame arrives or one is due, but not for long.
 fn wait(first: &PacketSocket, second: &PacketSocket, due: Option<Instant>) -> nix::Result<()> {
     let mut ends = [
         PollFd::new(first.as_fd(), PollFlags::POLLIN),
         PollFd::new(second.as_fd(), PollFlags::POLLIN),
     ];
-    let timeout =
-        due.map(|due| TimeSpec::from_duration(due.saturating_duration_since(Instant::now())));
-    match ppoll(&mut ends, timeout, None) {
+    let wait = due.map_or(LONGEST_WAIT, |due| {
+        due.saturating_duration_since(Instant::now())
+            .min(LONGEST_WAIT)
+    });
+    match ppoll(&mut ends, Some(TimeSpec::from_duration(wait)), None) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(error) => Err(error),
     }

@@ -60,6 +60,21 @@ pub(crate) struct Fate {
     pub(crate) second: Option<Duration>,
 }
 
+impl Fate {
+    pub(crate) const LOST: Self = Self {
+        first: None,
+        second: None,
+    };
+
+    /// Comes at once, and again after some time.
+    pub(crate) fn again(after: Duration) -> Self {
+        Self {
+            first: Some(Duration::ZERO),
+            second: Some(after),
+        }
+    }
+}
+
 /// Decides for one direction of a cable.
 pub(crate) struct Judge<R = ChaCha8Rng> {
     faults: Faults,
@@ -78,10 +93,7 @@ impl Judge {
 impl<R: Rng> Judge<R> {
     pub(crate) fn fate(&mut self) -> Fate {
         if self.random.random_bool(self.faults.loss) {
-            return Fate {
-                first: None,
-                second: None,
-            };
+            return Fate::LOST;
         }
         let second = self
             .random

@@ -38,6 +38,23 @@ pub(crate) const ALL_OFF: ClientTcp = ClientTcp {
     off: &SETTINGS,
 };
 
+impl ClientTcp {
+    /// Timestamps, window scaling and SACK in all combinations.
+    pub(crate) fn all() -> [Self; 8] {
+        let only = |name, off| Self { name, off };
+        [
+            ALL_ON,
+            NO_TIMESTAMPS,
+            NO_WINDOW_SCALING,
+            NO_SACK,
+            only("only-timestamps", &["tcp_window_scaling", "tcp_sack"]),
+            only("only-window-scaling", &["tcp_timestamps", "tcp_sack"]),
+            only("only-sack", &["tcp_timestamps", "tcp_window_scaling"]),
+            ALL_OFF,
+        ]
+    }
+}
+
 pub(crate) struct Site<'a> {
     options: Options,
     baton: &'a Path,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cluster::{Lab, Options};
-use crate::scenarios::site::{ALL_ON, Site};
+use crate::scenarios::site::{ALL_ON, ClientTcp, Site};
 
 /// A lab that comes up when it is needed, and others like it.
 pub(super) struct Ground<'a> {
@@ -53,6 +53,14 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// When it does not come up.
     pub(super) fn lab(&mut self) -> anyhow::Result<&mut Lab> {
-        Ok(&mut *self.site.lab(ALL_ON)?)
+        self.lab_for(ALL_ON)
+    }
+
+    /// With the client's TCP like this.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(super) fn lab_for(&mut self, tcp: ClientTcp) -> anyhow::Result<&mut Lab> {
+        Ok(&mut *self.site.lab(tcp)?)
     }
 }

@@ -3,6 +3,7 @@
 
 mod browser;
 mod clients;
+mod confirmed;
 mod downloads;
 mod edit;
 mod encapsulated;
@@ -10,16 +11,24 @@ mod endings;
 mod fallback;
 mod ground;
 mod host;
+mod impaired;
+mod log;
 mod long_path;
 mod messages;
 mod operation;
 mod pipelining;
 mod policies;
+mod releases;
+mod repeated_binds;
 mod rotation;
 mod routes;
 mod servers;
 mod split_head;
+mod strays;
 mod streams;
+mod tcp;
+mod thinking;
+mod unread;
 mod uploads;
 
 use std::time::Duration;
@@ -33,6 +42,8 @@ use crate::report::Recorder;
 use ground::Ground;
 pub(super) use uploads::{NO_EXPECT, put};
 
+/// Where nodes hear each other (docs/wire.md).
+const CLUSTER_PORT: u16 = 6950;
 /// One way of the long path.
 const LONG_DELAY: Duration = Duration::from_millis(25);
 
@@ -49,6 +60,7 @@ pub(crate) fn run(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Res
         "the matrix needs three back ends or more"
     );
     program_and_data_path(recorder, setting)?;
+    hard_cases(recorder, setting)?;
     let families = if setting.options.ipv6 {
         &[true][..]
     } else {
@@ -96,6 +108,25 @@ fn requests_and_programs(
     clients::cases(recorder, ground, short)?;
     browser::cases(recorder, ground)?;
     servers::cases(recorder, ground, relay, short)
+}
+
+/// What breaks naive designs; some of it on cables that are in a case's hands.
+fn hard_cases(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Result<()> {
+    let mut ground = Ground::new(setting.options.clone(), setting.baton);
+    unread::cases(recorder, &mut ground, setting.short)?;
+    tcp::cases(recorder, &mut ground, setting.short)?;
+    if setting.options.faults.none() {
+        impaired::cases(recorder, &ground, setting.short)?;
+    }
+    if setting.options.mechanism == Mechanism::Relay {
+        return Ok(());
+    }
+    confirmed::cases(recorder, &mut ground, setting.short)?;
+    let mut tapped = ground.other(|options| options.tapped = &["client", PROXY]);
+    releases::cases(recorder, &mut tapped, setting.short)?;
+    repeated_binds::cases(recorder, &mut tapped, setting.short)?;
+    strays::cases(recorder, &mut tapped, setting.short)?;
+    thinking::cases(recorder, &mut tapped, setting.short)
 }
 
 fn path_cases(
