@@ -156,7 +156,7 @@ struct settings {
 /* ---- wire (docs/wire.md), network byte order ------------------------------------------------------------------------- */
 
 #define WIRE_PREFIX 0x42540100 /* "BT", version 1, kind in the low byte */
-enum wire_kind { WIRE_BIND = 1, WIRE_FORWARD = 2, WIRE_RELEASE = 3, WIRE_RELEASE_ANSWER = 4, WIRE_NOTICES = 5 };
+enum wire_kind { WIRE_BIND = 1, WIRE_FORWARD = 2, WIRE_RELEASE = 3, WIRE_RELEASE_ANSWER = 4, WIRE_NOTICES = 5, WIRE_HEARTBEAT = 6 };
 
 struct wire_bind {
 	__be32 prefix;

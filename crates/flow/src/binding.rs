@@ -84,6 +84,7 @@ impl<D: Decide> Transition<'_, D> {
             entry.vip,
             head,
             self.key.client().ip(),
+            &entry.options,
             present,
             &pending.excluded,
         )

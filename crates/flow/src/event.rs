@@ -27,12 +27,14 @@ pub trait Decide {
     /// The target for a request to VIP number `vip`.
     ///
     /// `present`: the server that has the flow; it is chosen again if the request's pool has it and nothing speaks
-    /// against it. `excluded` servers have refused this request. A request that cannot be routed goes to the relay.
+    /// against it. `excluded` servers have refused this request. The server's kernel must take `options` over. A request that cannot be routed
+    /// goes to the relay.
     fn decide(
         &mut self,
         vip: u16,
         head: &RequestHead,
         client: IpAddr,
+        options: &ClientOptions,
         present: Option<ServerId>,
         excluded: &[ServerId],
     ) -> Target;

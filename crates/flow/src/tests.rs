@@ -1,6 +1,7 @@
 //! What the tests share: one flow, a table, servers chosen by the path's first digit.
 
 mod bounds;
+mod members;
 mod model;
 mod pairs;
 mod rules;
@@ -63,6 +64,7 @@ impl Decide for ByPath {
         vip: u16,
         head: &RequestHead,
         client: IpAddr,
+        _options: &ClientOptions,
         present: Option<ServerId>,
         excluded: &[ServerId],
     ) -> Target {

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::admin::Registry;
 use crate::config::Config;
+use crate::health::Board;
 
 /// What every role is given. A role runs until `stop`, undoes what it did to the machine, and returns; an error ends
 /// the program.
@@ -17,6 +18,8 @@ pub struct Context {
     pub stop: Stop,
     /// Where the role says that it is ready, and what it counts.
     pub registry: Arc<Registry>,
+    /// Which servers can be used: the proxy writes it.
+    pub health: Board,
 }
 
 /// A request to end, seen by everything that holds a clone.

@@ -28,5 +28,5 @@ pub(crate) fn settings(config: &Config, clock: Clock) -> Result<Settings> {
 /// Where other nodes reach this one.
 pub(crate) fn address(config: &Config) -> Result<SocketAddr> {
     let address = config.node.address.context("[node] address is missing")?;
-    Ok(SocketAddr::new(address, config.cluster_port))
+    Ok(SocketAddr::new(address, config.cluster.port))
 }

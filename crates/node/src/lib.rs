@@ -10,6 +10,8 @@ pub mod cli;
 mod commands;
 pub mod config;
 pub mod context;
+pub mod health;
+mod heartbeats;
 mod keys;
 pub mod logging;
 pub mod proxy;

@@ -18,7 +18,7 @@ pub(crate) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             "[node] log_format",
             old.node.log_format != new.node.log_format,
         ),
-        ("[cluster] port", old.cluster_port != new.cluster_port),
+        ("[cluster] port", old.cluster.port != new.cluster.port),
         ("[proxy] announce", old.proxy.announce != new.proxy.announce),
         (
             "[proxy] max_flows",

@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     Release = 3,
     ReleaseAnswer = 4,
     Notices = 5,
+    Heartbeat = 6,
 }
 
 impl Kind {
@@ -41,6 +42,7 @@ impl Kind {
             Kind::Release,
             Kind::ReleaseAnswer,
             Kind::Notices,
+            Kind::Heartbeat,
         ]
         .into_iter()
         .find(|known| *known as u8 == kind)

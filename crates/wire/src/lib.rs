@@ -8,6 +8,7 @@
 mod bind;
 mod cursor;
 mod forward;
+mod heartbeat;
 mod key;
 mod message;
 mod notice;
@@ -16,6 +17,7 @@ mod secret;
 
 pub use bind::{BIND_LEN, Bind, Scales};
 pub use forward::{FORWARD_HEADER, FORWARD_LEN};
+pub use heartbeat::{Accepts, Finding, Heartbeat, MAX_FINDINGS, Reason, Role};
 pub use key::{Key, Keys};
 pub use message::{Message, WireError};
 pub use notice::{MAX_NOTICES, Notice, What, decode_notices, encode_notices};

@@ -1,6 +1,6 @@
 use crate::cursor::Kind;
 use crate::notice::decode_notices;
-use crate::{Keys, Notice, Release, ReleaseAnswer};
+use crate::{Heartbeat, Keys, Notice, Release, ReleaseAnswer};
 
 /// A datagram that a node's user space receives. (`bind` and `forward` are taken by the agent's BPF program.)
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Message {
     ReleaseAnswer(ReleaseAnswer),
     /// To a proxy.
     Notices(Vec<Notice>),
+    /// To any node.
+    Heartbeat(Heartbeat),
 }
 
 /// Why a datagram is not taken.
@@ -48,6 +50,7 @@ impl Message {
                 ReleaseAnswer::decode(datagram, keys).map(Message::ReleaseAnswer)
             }
             Kind::Notices => decode_notices(datagram, keys).map(Message::Notices),
+            Kind::Heartbeat => Heartbeat::decode(datagram, keys).map(Message::Heartbeat),
             other @ (Kind::Bind | Kind::Forward) => Err(WireError::Kind(other as u8)),
         }
     }

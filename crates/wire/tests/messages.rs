@@ -4,8 +4,9 @@
 
 use baton_packet::{FlowKey, Seq};
 use baton_wire::{
-    BIND_LEN, Bind, FORWARD_HEADER, Key, Keys, MAX_NOTICES, Message, Notice, Outcome, Release,
-    ReleaseAnswer, Scales, What, WireError, decode_notices, encode_notices,
+    Accepts, BIND_LEN, Bind, FORWARD_HEADER, Finding, Heartbeat, Key, Keys, MAX_FINDINGS,
+    MAX_NOTICES, Message, Notice, Outcome, Reason, Release, ReleaseAnswer, Role, Scales, What,
+    WireError, decode_notices, encode_notices,
 };
 use proptest::prelude::*;
 
@@ -71,6 +72,24 @@ fn notice(what: What) -> Notice {
     }
 }
 
+fn heartbeat() -> Heartbeat {
+    Heartbeat {
+        node: "192.0.2.21".parse().unwrap(),
+        role: Role::Backend,
+        sequence: 0x0102_0304_0506_0708,
+        echo: 0x1112_1314_1516_1718,
+        interval: std::time::Duration::from_millis(200),
+        accepts: Accepts {
+            sack: false,
+            ..Accepts::ALL
+        },
+        findings: vec![Finding {
+            vip: "198.51.100.7:80".parse().unwrap(),
+            reason: Reason::NoListener,
+        }],
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -122,6 +141,18 @@ fn vector_notices() {
 }
 
 #[test]
+fn vector_heartbeat() {
+    let expected = "42540106020d0001\
+                    TAG\
+                    00000000000000000000ffffc0000215\
+                    0102030405060708\
+                    1112131415161718\
+                    000000c800000000\
+                    00000000000000000000ffffc633640700500200";
+    assert_vector(&heartbeat().encode(&key()), expected, "52dd4c457e3ef55c");
+}
+
+#[test]
 fn vector_forward() {
     assert_eq!(hex(&FORWARD_HEADER), "4254010200000000");
 }
@@ -149,6 +180,7 @@ fn every_single_bit_counts() {
     let notices = encode_notices(&[notice(What::Gone)], &key())
         .next()
         .unwrap();
+    let alive = heartbeat().encode(&key());
     let flipped = |bytes: &[u8], bit: usize| {
         let mut bytes = bytes.to_vec();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -168,6 +200,12 @@ fn every_single_bit_counts() {
         assert!(
             Message::decode(&flipped(&notices, bit), &keys()).is_err(),
             "notices, bit {bit}"
+        );
+    }
+    for bit in 0..8 * alive.len() {
+        assert!(
+            Message::decode(&flipped(&alive, bit), &keys()).is_err(),
+            "heartbeat, bit {bit}"
         );
     }
     for bit in 0..8 * BIND_LEN {
@@ -312,7 +350,29 @@ proptest! {
     }
 
     #[test]
-    fn anything_is_read_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..8) {
+    fn heartbeats_go_round(bits: [bool; 5], numbers: [u64; 2], interval: u32, findings in proptest::collection::vec((any::<std::net::SocketAddrV4>(), 0u8..9), 0..MAX_FINDINGS)) {
+        let findings = findings.into_iter().map(|(vip, reason)| {
+            let reason = match reason {
+                1 => Reason::NotServed,
+                2 => Reason::NoListener,
+                other => Reason::Other(other),
+            };
+            Finding { vip: vip.into(), reason }
+        });
+        let sent = Heartbeat {
+            role: if bits[0] { Role::Proxy } else { Role::Backend },
+            accepts: Accepts { timestamps: bits[1], sack: bits[2], window_scaling: bits[3], syncookies: bits[4] },
+            sequence: numbers[0],
+            echo: numbers[1],
+            interval: std::time::Duration::from_millis(interval.into()),
+            findings: findings.collect(),
+            ..heartbeat()
+        };
+        prop_assert_eq!(Message::decode(&sent.encode(&key()), &keys()), Ok(Message::Heartbeat(sent)));
+    }
+
+    #[test]
+    fn anything_is_read_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..9) {
         for (at, byte) in [b'B', b'T', 1, kind].into_iter().enumerate() {
             if let Some(place) = bytes.get_mut(at) {
                 *place = byte;

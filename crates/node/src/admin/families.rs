@@ -50,6 +50,11 @@ pub static RING_LOST: Family = Family::counter(
     "baton_ring_buffer_lost",
     "Events lost because the ring buffer was full",
 );
+/// Heartbeats between nodes; labels `role`, `event`.
+pub static HEARTBEATS: Family =
+    Family::counter("baton_heartbeats", "Heartbeats by what became of them");
+/// Servers that have an agent; label `state`.
+pub static SERVERS: Family = Family::gauge("baton_servers", "Servers of handoff pools by state");
 /// Client connections of a relay; label `role` says whom it works for, here and below.
 pub static RELAY_CONNECTIONS: Family =
     Family::counter("baton_relay_connections", "Client connections accepted");

@@ -74,6 +74,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
     Json(Status::new(
         &config,
         &admin.context.registry,
+        &admin.context.health.borrow(),
         admin.started.elapsed(),
     ))
 }

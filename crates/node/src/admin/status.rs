@@ -1,7 +1,7 @@
 //! What `/status` says: the node, its roles, the configuration in force, and what it counts.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use baton_policy::{Mechanism, Pool};
@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::metrics::Sample;
 use super::registry::Registry;
-use crate::config::{Config, Vip};
+use crate::config::{Config, Server, Vip};
+use crate::health::{Health, Use};
 
 /// The answer of `/status`.
 #[derive(Debug, Serialize)]
@@ -22,6 +23,8 @@ pub struct Status {
     roles: BTreeMap<&'static str, bool>,
     vips: Vec<VipStatus>,
     pools: Vec<PoolStatus>,
+    /// Those that have an agent, as a proxy knows them.
+    servers: Vec<ServerStatus>,
     metrics: Vec<Sample>,
 }
 
@@ -40,8 +43,24 @@ struct PoolStatus {
     servers: BTreeMap<String, u32>,
 }
 
+#[derive(Debug, Serialize)]
+struct ServerStatus {
+    name: String,
+    address: IpAddr,
+    /// `usable`; `relay_only`: it cannot adopt flows; `out`.
+    state: &'static str,
+    reason: Option<String>,
+    /// What its kernel takes over of a handshake.
+    takes_over: Vec<&'static str>,
+}
+
 impl Status {
-    pub(super) fn new(config: &Config, registry: &Registry, uptime: Duration) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        registry: &Registry,
+        health: &Health,
+        uptime: Duration,
+    ) -> Self {
         let roles = registry.readiness();
         Self {
             node: config.node.name.clone(),
@@ -56,6 +75,7 @@ impl Status {
                 .iter()
                 .map(|pool| PoolStatus::new(pool, config))
                 .collect(),
+            servers: ServerStatus::all(config, health),
             metrics: registry.samples(),
         }
     }
@@ -67,6 +87,43 @@ impl VipStatus {
             name: vip.name.clone(),
             addresses: vip.addresses.clone(),
             handoff: vip.handoff,
+        }
+    }
+}
+
+impl ServerStatus {
+    fn all(config: &Config, health: &Health) -> Vec<Self> {
+        let known = config.servers.iter().filter_map(|server| {
+            let address = server.address.filter(|node| health.knows(*node))?;
+            Some((server, address))
+        });
+        known
+            .map(|(server, address)| Self::new(server, address, health))
+            .collect()
+    }
+
+    fn new(server: &Server, address: IpAddr, health: &Health) -> Self {
+        let used = health.of_all(address);
+        let accepts = health.accepts(address);
+        let options = [
+            (accepts.timestamps, "timestamps"),
+            (accepts.sack, "sack"),
+            (accepts.window_scaling, "window_scaling"),
+        ];
+        Self {
+            name: server.name.to_string(),
+            address,
+            state: match used {
+                Use::Handoff => "usable",
+                Use::Relay(_) => "relay_only",
+                Use::Nothing(_) => "out",
+            },
+            reason: used.why().map(|why| why.to_string()),
+            takes_over: options
+                .iter()
+                .filter(|(on, _)| *on)
+                .map(|(_, name)| *name)
+                .collect(),
         }
     }
 }

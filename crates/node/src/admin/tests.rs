@@ -41,6 +41,7 @@ impl Node {
             config,
             stop,
             registry: Arc::clone(&registry),
+            health: crate::health::board(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self {

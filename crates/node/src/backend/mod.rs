@@ -9,10 +9,11 @@
 //!  services (one task): binds of our own, into the interface: do they reach the web server?
 //! ```
 //!
-//! Tasks: this one (start, reload, sweep, stop); services (tests of the paths), aborted at the end; one thread, the teller, woken twice a
-//! second to see whether it is to end.
+//! Tasks: this one (start, reload, sweep, stop); services (tests of the paths), aborted at the end; one thread, the teller, which also
+//! speaks and hears heartbeats.
 
 mod path;
+mod report;
 mod services;
 mod sockets;
 mod teller;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use baton_kernel::{Backend, Clock, Counters, Service};
+use baton_policy::{Mechanism, Member, PoolId};
 use tokio::sync::Notify;
 
 use crate::addresses::{Addresses, Placed, Sysctls};
@@ -56,19 +58,20 @@ pub async fn run(mut context: Context) -> Result<()> {
     sysctls.keep_addresses_quiet("all")?;
     addresses.hold(&placed(&config)).await?;
     let look_again = Arc::new(Notify::new());
-    let teller = Teller::start(&program, &config, look_again.clone())?;
+    let findings = Arc::new(Findings::default());
+    let teller = Teller::start(&program, &config, findings.clone(), look_again.clone())?;
     for interface in &config.node.interfaces {
         program.attach(baton_kernel::interface_index(interface)?, true)?;
     }
     let flows = Arc::new(AtomicU64::new(0));
-    let findings = Arc::new(Findings::default());
     let test = PathTest::new(program.injector()?, &config, clock)?;
     let watch = services::watch(test, findings.clone(), look_again.clone(), context.clone());
     let watch = tokio::spawn(watch);
-    let (counters, held) = (program.counters()?, flows.clone());
+    let (counters, held, tally) = (program.counters()?, flows.clone(), teller.tally());
     context.registry.ready("backend", move || {
         let mut samples = samples(&counters, held.load(Ordering::Relaxed));
         samples.extend(findings.samples());
+        samples.extend(tally.samples("backend"));
         samples
     });
     tracing::info!(
@@ -116,8 +119,7 @@ async fn reload(
     program.set_settings(&keys::settings(config, clock)?);
     addresses.hold(&placed(config)).await?;
     program.set_services(&services_of(config))?;
-    teller.use_keys(keys::secrets(config)?);
-    Ok(())
+    teller.follow(config)
 }
 
 /// For each address of a VIP the service that takes it.
@@ -137,6 +139,31 @@ fn services_of(config: &Config) -> Vec<Service> {
                 listen: lookup_address(service.listen, vip),
             })
         })
+        .collect()
+}
+
+/// The addresses of VIPs whose pools have this node, but for which it has no service.
+fn unserved(config: &Config) -> Vec<SocketAddr> {
+    let is_own = |member: &Member| {
+        let server = config.servers.get(usize::from(member.server.0));
+        server.is_some_and(|server| {
+            server.address.is_some() && server.address == config.node.address
+        })
+    };
+    let has_own = |id: &PoolId| {
+        let pool = config.policy.pool(*id);
+        pool.is_some_and(|pool| {
+            pool.mechanism() == Mechanism::Handoff && pool.members().iter().any(is_own)
+        })
+    };
+    let served: BTreeSet<_> = services_of(config)
+        .iter()
+        .map(|service| service.vip)
+        .collect();
+    let vips = config.vips.iter().enumerate();
+    vips.filter(|(place, _)| config.policy.pools_of(*place).iter().any(has_own))
+        .flat_map(|(_, vip)| vip.addresses.clone())
+        .filter(|vip| !served.contains(vip))
         .collect()
 }
 

@@ -43,6 +43,15 @@ impl Findings {
         found.values().flat_map(problems).collect()
     }
 
+    /// What is in the way of which VIP.
+    pub(super) fn blocked(&self) -> Vec<(SocketAddr, Finding)> {
+        let found = self.found();
+        let blocked = found
+            .iter()
+            .filter(|(_, (_, finding))| *finding != Finding::Open);
+        blocked.map(|(vip, (_, finding))| (*vip, *finding)).collect()
+    }
+
     fn all_open(&self) -> bool {
         self.found()
             .values()

@@ -11,13 +11,16 @@ use baton_packet::FlowKey;
 /// A list is good for so long.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// The kernel's lists of this network namespace's TCP sockets, by family.
+pub(super) const LISTS: [&str; 2] = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"];
+
 /// The TCP sockets of this network namespace at a moment, as `/proc` lists them (Documentation/networking/proc_net_tcp.rst).
 struct Sockets(HashSet<FlowKey>);
 
 impl Sockets {
     fn now() -> io::Result<Sockets> {
         let mut flows = HashSet::new();
-        for file in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
+        for file in LISTS {
             match std::fs::read_to_string(file) {
                 Ok(text) => flows.extend(text.lines().skip(1).filter_map(parse)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -47,6 +50,14 @@ fn parse(line: &str) -> Option<FlowKey> {
     let mut fields = line.split_ascii_whitespace();
     let (local, remote) = (fields.nth(1)?, fields.next()?);
     Some(FlowKey::new(address(remote)?, address(local)?))
+}
+
+/// Where a line's socket listens, if it does.
+pub(super) fn listener(line: &str) -> Option<SocketAddr> {
+    const LISTENS: &str = "0A";
+    let mut fields = line.split_ascii_whitespace();
+    let (local, state) = (fields.nth(1)?, fields.nth(1)?);
+    (state == LISTENS).then(|| address(local)).flatten()
 }
 
 fn address(text: &str) -> Option<SocketAddr> {

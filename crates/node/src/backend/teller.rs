@@ -1,4 +1,4 @@
-//! Tells the proxies what happened to their binds.
+//! Speaks for the agent: tells proxies what happened to their binds, and that this node is there.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -6,53 +6,105 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use baton_kernel::{Backend, Events, Told};
-use baton_wire::{Key, Notice, Secrets, What, encode_notices};
-use nix::poll::{PollFd, PollFlags, poll};
+use baton_kernel::{Backend, Events, Service, Told};
+use baton_wire::{Key, Keys, Message, Notice, Role, What, encode_notices};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
 
+use super::report::{accepts, findings};
+use super::services::Findings;
+use super::{services_of, unserved};
 use crate::config::Config;
+use crate::heartbeats::{Heartbeats, Tally};
 use crate::keys;
 
-/// How long a wait may last (ms).
-const WAIT_MS: u16 = 500;
+/// How long a wait may last: then the thread looks whether it is to end.
+const WAIT: Duration = Duration::from_millis(500);
 /// `REFUSED_STALE` in `bpf/include/abi.h`: says nothing of the web server.
 const STALE: u8 = 3;
+/// How often this machine is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// Messages taken in one turn.
+const MESSAGES_AT_ONCE: usize = 256;
+/// The longest message between nodes (bytes).
+const MESSAGE_MAX: usize = 2048;
 
-/// The thread that reads the agent's ring buffer.
+/// The thread that owns the agent's ring buffer and the node's socket for messages.
 pub(super) struct Teller {
     stop: Arc<AtomicBool>,
-    key: Arc<Mutex<Key>>,
+    rules: Arc<Mutex<Arc<Rules>>>,
+    tally: Arc<Tally>,
     thread: JoinHandle<()>,
 }
 
+/// What a configuration changes.
+struct Rules {
+    keys: Keys,
+    interval: Duration,
+    services: Vec<Service>,
+    unserved: Vec<SocketAddr>,
+}
+
+impl Rules {
+    fn new(config: &Config) -> Result<Rules> {
+        Ok(Rules {
+            keys: keys::secrets(config)?.message_keys(),
+            interval: config.cluster.heartbeat_interval,
+            services: services_of(config),
+            unserved: unserved(config),
+        })
+    }
+}
+
 impl Teller {
-    /// Starts it. It owns the node's socket for messages, from whose address proxies expect to hear.
-    /// Each refused bind asks `look_again` to find out why.
+    /// Starts it. Proxies expect to hear from the address of its socket. It tells them of `found`; each refused bind asks `look_again` to find
+    /// out why.
     pub(super) fn start(
         program: &Backend,
         config: &Config,
+        found: Arc<Findings>,
         look_again: Arc<Notify>,
     ) -> Result<Teller> {
         let address = keys::address(config)?;
         let socket = UdpSocket::bind(address).with_context(|| {
             format!("cannot listen on {address} (UDP, [node] address and [cluster] port)")
         })?;
-        let key = Arc::new(Mutex::new(keys::secrets(config)?.current.message));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (queue, own_stop, own_key) = (program.told()?, stop.clone(), key.clone());
+        socket.set_nonblocking(true)?;
+        let rules = Arc::new(Mutex::new(Arc::new(Rules::new(config)?)));
+        let (stop, tally) = (Arc::new(AtomicBool::new(false)), Arc::<Tally>::default());
+        let speaker = Speaker {
+            heartbeats: Heartbeats::new(config, Role::Backend, tally.clone())?,
+            socket,
+            address,
+            found,
+            look_again,
+            looked: None,
+        };
+        let (queue, own_stop, own_rules) = (program.told()?, stop.clone(), rules.clone());
         let thread = std::thread::Builder::new().name("teller".into()).spawn(move || match queue.open() {
-            Ok(told) => run(&told, &socket, address, &own_key, &own_stop, &look_again),
+            Ok(told) => speaker.run(&told, &own_rules, &own_stop),
             Err(error) => tracing::error!(%error, "the teller could not start: proxies will not hear what happens here"),
         })?;
-        Ok(Teller { stop, key, thread })
+        Ok(Teller {
+            stop,
+            rules,
+            tally,
+            thread,
+        })
     }
 
-    /// From now on signs with these.
-    pub(super) fn use_keys(&self, secrets: Secrets) {
-        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = secrets.current.message;
+    /// From now on goes by this configuration.
+    pub(super) fn follow(&self, config: &Config) -> Result<()> {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Rules::new(config)?);
+        Ok(())
+    }
+
+    /// What it counts.
+    pub(super) fn tally(&self) -> Arc<Tally> {
+        self.tally.clone()
     }
 
     /// Ends the thread and waits for it.
@@ -62,40 +114,85 @@ impl Teller {
     }
 }
 
-fn run(
-    told: &Events<Told>,
-    socket: &UdpSocket,
+/// The thread.
+struct Speaker {
+    socket: UdpSocket,
     address: SocketAddr,
-    key: &Mutex<Key>,
-    stop: &AtomicBool,
-    look_again: &Notify,
-) {
-    let mut batch = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
+    heartbeats: Heartbeats,
+    found: Arc<Findings>,
+    look_again: Arc<Notify>,
+    looked: Option<Instant>,
+}
+
+impl Speaker {
+    fn run(mut self, told: &Events<Told>, rules: &Mutex<Arc<Rules>>, stop: &AtomicBool) {
+        let mut batch = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            self.wait(told);
+            let rules = Arc::clone(&rules.lock().unwrap_or_else(PoisonError::into_inner));
+            told.drain(&mut batch);
+            self.tell(batch.drain(..), &rules.keys.current);
+            self.hear(&rules.keys);
+            self.look(&rules);
+            self.heartbeats.members.set_interval(rules.interval);
+            self.heartbeats.tick(&self.socket, &rules.keys.current);
+        }
+    }
+
+    fn wait(&self, told: &Events<Told>) {
+        let ms = self.heartbeats.pause().min(WAIT).as_micros().div_ceil(1000);
+        let fd = |fd| PollFd::new(fd, PollFlags::POLLIN);
         // An interrupted wait is a short one.
         let _ = poll(
-            &mut [PollFd::new(told.fd().as_fd(), PollFlags::POLLIN)],
-            WAIT_MS,
+            &mut [fd(told.fd().as_fd()), fd(self.socket.as_fd())],
+            PollTimeout::try_from(ms).unwrap_or(PollTimeout::ZERO),
         );
-        told.drain(&mut batch);
+    }
+
+    fn tell(&self, told: impl Iterator<Item = Told>, key: &Key) {
         let mut notices: BTreeMap<IpAddr, Vec<Notice>> = BTreeMap::new();
         // What is said to this node itself is about a bind of its own (`path`), which looks at the table.
-        for told in batch.drain(..).filter(|told| told.proxy != address.ip()) {
+        for told in told.filter(|told| told.proxy != self.address.ip()) {
             if let Some(notice) = notice(&told) {
                 if matches!(notice.what, What::Refused { reason } if reason != STALE) {
-                    look_again.notify_one();
+                    self.look_again.notify_one();
                 }
                 notices.entry(told.proxy).or_default().push(notice);
             }
         }
-        let key = *key.lock().unwrap_or_else(PoisonError::into_inner);
         for (proxy, notices) in notices {
-            for message in encode_notices(&notices, &key) {
-                if let Err(error) = socket.send_to(&message, SocketAddr::new(proxy, address.port()))
+            for message in encode_notices(&notices, key) {
+                if let Err(error) = self
+                    .socket
+                    .send_to(&message, SocketAddr::new(proxy, self.address.port()))
                 {
                     tracing::debug!(%proxy, %error, "a notice could not be sent");
                 }
             }
+        }
+    }
+
+    fn hear(&mut self, keys: &Keys) {
+        let mut bytes = [0; MESSAGE_MAX];
+        for _ in 0..MESSAGES_AT_ONCE {
+            let Ok((length, from)) = self.socket.recv_from(&mut bytes) else {
+                return;
+            };
+            match Message::decode(&bytes[..length], keys) {
+                Ok(Message::Heartbeat(heartbeat)) => {
+                    self.heartbeats.hear(heartbeat);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::trace!(%from, %error, "message"),
+            }
+        }
+    }
+
+    fn look(&mut self, rules: &Rules) {
+        if self.looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            self.looked = Some(Instant::now());
+            let findings = findings(&rules.services, &rules.unserved, &self.found);
+            self.heartbeats.members.say(accepts(), findings);
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::admin::{self, Registry};
 use crate::config::{Config, Scope};
 use crate::context::{Context, stop};
+use crate::health;
 use crate::logging::{self, Logging};
 use crate::reload::needs_restart;
 use crate::roles::Role;
@@ -46,6 +47,7 @@ async fn node(file: &Path, config: Config, logging: &Logging) -> anyhow::Result<
         config,
         stop,
         registry,
+        health: health::board(),
     };
 
     let mut tasks = JoinSet::new();

@@ -85,6 +85,20 @@ fn table(status: &Value) -> String {
             servers.join(", ")
         ));
     }
+    for server in each(&status["servers"]) {
+        let state = text(&server["state"]).replace('_', " ");
+        let takes_over: Vec<_> = each(&server["takes_over"]).map(text).collect();
+        let mut line = format!(
+            "  server {}, {}: {state}",
+            text(&server["name"]),
+            text(&server["address"])
+        );
+        match server["reason"].as_str() {
+            Some(reason) => line += &format!(": {reason}"),
+            None => line += &format!(", takes over {}", takes_over.join(", ")),
+        }
+        lines.push(line);
+    }
     let counted: Vec<_> = each(&status["metrics"])
         .filter(|sample| sample["value"] != 0)
         .map(sample)
@@ -139,6 +153,10 @@ mod tests {
             "roles": { "proxy": false, "relay": true },
             "vips": [{ "name": "web", "addresses": ["10.77.0.10:80", "[fd77::10]:80"], "handoff": true }],
             "pools": [{ "name": "pages", "mechanism": "handoff", "servers": { "b1": 1, "b2": 3 } }],
+            "servers": [
+                { "name": "b1", "address": "10.77.0.21", "state": "usable", "reason": null, "takes_over": ["timestamps", "sack"] },
+                { "name": "b2", "address": "10.77.0.22", "state": "out", "reason": "silent", "takes_over": [] },
+            ],
             "metrics": [
                 { "name": "baton_binds_total", "labels": {}, "value": 17 },
                 { "name": "baton_packets_total", "labels": { "role": "proxy", "verdict": "dropped" }, "value": 3 },
@@ -151,6 +169,8 @@ proxy1: not ready, up 1 h 2 min, baton 0.1.0
   role relay: ready
   VIP web: 10.77.0.10:80, [fd77::10]:80
   pool pages, handoff: b1 (weight 1), b2 (weight 3)
+  server b1, 10.77.0.21: usable, takes over timestamps, sack
+  server b2, 10.77.0.22: out: silent
   baton_binds_total                                         17
   baton_packets_total role=proxy verdict=dropped             3
 ";

@@ -28,7 +28,7 @@ use baton_relay::Limits;
 use toml::de::DeTable;
 
 pub use backend::{BackendOptions, Service};
-pub use node::{DEFAULT_ADMIN, LogFormat, Node, Roles};
+pub use node::{ClusterOptions, DEFAULT_ADMIN, LogFormat, Node, Roles};
 pub use proxy::ProxyOptions;
 pub use report::{Problem, Report};
 pub use server::Server;
@@ -43,8 +43,8 @@ use report::Problems;
 pub struct Config {
     /// This machine.
     pub node: Node,
-    /// UDP port of everything that travels between nodes.
-    pub cluster_port: u16,
+    /// What is the same on all nodes.
+    pub cluster: ClusterOptions,
     /// Options of the proxy role.
     pub proxy: ProxyOptions,
     /// Options of the back-end role.
@@ -144,8 +144,10 @@ fn read(mut root: Section<'_>, outline: &Outline<'_>, file: &Path, scope: Scope)
     let backend = backend
         .map(|section| backend::read(section, outline, &vips))
         .unwrap_or_default();
-    let cluster = root.table("cluster");
-    let cluster_port = cluster.map_or(node::DEFAULT_CLUSTER_PORT, node::read_cluster_port);
+    let cluster = root
+        .table("cluster")
+        .map(node::read_cluster)
+        .unwrap_or_default();
     if !root.has("node") {
         root.problem("missing section [node]", "add [node] with name and roles");
     }
@@ -160,7 +162,7 @@ fn read(mut root: Section<'_>, outline: &Outline<'_>, file: &Path, scope: Scope)
     let policy = Cluster::new(pools.into_iter().collect::<Option<_>>()?, routes).ok()?;
     Some(Config {
         node: node?,
-        cluster_port,
+        cluster,
         proxy,
         backend,
         relay,

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use baton_wire::Secrets;
 
@@ -54,9 +55,6 @@ pub enum LogFormat {
 pub const DEFAULT_ADMIN: SocketAddr =
     SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9660);
 
-/// The UDP port between nodes when the file names none.
-pub(super) const DEFAULT_CLUSTER_PORT: u16 = 6950;
-
 const LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
     ("warn", tracing::Level::WARN),
@@ -107,9 +105,35 @@ pub(super) fn read(
     })
 }
 
-/// The port of `[cluster]`.
-pub(super) fn read_cluster_port(mut section: Section<'_>) -> u16 {
-    section.or("port", DEFAULT_CLUSTER_PORT, integer(1..=u16::MAX))
+/// `[cluster]`: what is the same on all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterOptions {
+    /// UDP port of everything that travels between nodes.
+    pub port: u16,
+    /// How often a node says that it is there.
+    pub heartbeat_interval: Duration,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            port: 6950,
+            heartbeat_interval: Duration::from_millis(200),
+        }
+    }
+}
+
+pub(super) fn read_cluster(mut section: Section<'_>) -> ClusterOptions {
+    let default = ClusterOptions::default();
+    let interval = |item: &Item<'_>| integer(10..=5000)(item).map(Duration::from_millis);
+    ClusterOptions {
+        port: section.or("port", default.port, integer(1..=u16::MAX)),
+        heartbeat_interval: section.or(
+            "heartbeat_interval_ms",
+            default.heartbeat_interval,
+            interval,
+        ),
+    }
 }
 
 fn roles(item: &Item<'_>, outline: &Outline<'_>) -> Option<Roles> {

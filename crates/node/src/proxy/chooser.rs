@@ -1,15 +1,16 @@
 //! The policy, as the owner asks it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use baton_flow::{Decide, Target};
+use baton_flow::{ClientOptions, Decide, Target};
 use baton_packet::{BodyLength, RequestHead};
 use baton_policy::{Cluster, Mechanism, ServerId};
 use rand::rngs::SmallRng;
 
 use super::plan::Plan;
+use crate::health::{Board, Health, Use};
 
 /// Routes requests; speaks of servers by their kernel slots.
 #[derive(Debug)]
@@ -19,17 +20,24 @@ pub(super) struct Chooser {
     slot_of_server: BTreeMap<ServerId, ServerId>,
     place_of_vip: BTreeMap<u16, usize>,
     relayed_vips: BTreeSet<usize>,
+    /// By kernel slot: a server's node, and a VIP's addresses.
+    nodes: Vec<IpAddr>,
+    addresses: Vec<(u16, SocketAddr)>,
+    health: Board,
     random: SmallRng,
 }
 
 impl Chooser {
-    pub(super) fn new(policy: Arc<Cluster>, plan: &Plan) -> Chooser {
+    pub(super) fn new(policy: Arc<Cluster>, plan: &Plan, health: Board) -> Chooser {
         Chooser {
             policy,
             place_of_server: plan.place_of_server.clone(),
             slot_of_server: plan.slot_of_server.clone(),
             place_of_vip: plan.place_of_vip.clone(),
             relayed_vips: plan.relayed_vips.clone(),
+            nodes: plan.addresses.clone(),
+            addresses: plan.vips.iter().map(|vip| (vip.index, vip.at)).collect(),
+            health,
             random: rand::make_rng(),
         }
     }
@@ -58,31 +66,57 @@ impl Decide for Chooser {
         &mut self,
         vip: u16,
         head: &RequestHead,
-        _client: IpAddr,
+        client: IpAddr,
+        options: &ClientOptions,
         present: Option<ServerId>,
         excluded: &[ServerId],
     ) -> Target {
-        let Some(vip) = self.place_of_vip.get(&vip) else {
+        let Some(place) = self.place_of_vip.get(&vip).copied() else {
             return Target::Relay;
         };
-        let Some((_, pool)) = self.policy.decide(*vip, head) else {
+        let Some((_, pool)) = self.policy.decide(place, head) else {
             return Target::Relay;
         };
         if pool.mechanism() == Mechanism::Relay {
             return Target::Relay;
         }
-        if self.needs_endpoint(*vip, head) {
+        if self.needs_endpoint(place, head) {
             return Target::Relay;
         }
         let present = present.and_then(|slot| self.place_of_server.get(&slot).copied());
+        let health = Arc::clone(&self.health.borrow());
+        let (nodes, slots, addresses) = (&self.nodes, &self.slot_of_server, &self.addresses);
+        let is_concerned =
+            |at: &SocketAddr| at.is_ipv6() == client.is_ipv6() && addresses.contains(&(vip, *at));
         let usable = |place: ServerId| {
-            self.slot_of_server
-                .get(&place)
-                .is_some_and(|slot| !excluded.contains(slot))
+            let adopt = (present != Some(place)).then_some(options);
+            let slot = slots.get(&place).filter(|slot| !excluded.contains(slot));
+            let node = slot.and_then(|slot| nodes.get(usize::from(slot.0)));
+            node.is_some_and(|node| can_take(&health, *node, is_concerned, adopt))
         };
         let chosen = pool.choose(present, |place| !usable(place), &mut self.random);
         chosen
             .and_then(|place| self.slot_of_server.get(&place))
             .map_or(Target::Relay, |slot| Target::Server(*slot))
+    }
+}
+
+/// Whether a server may be given a request. One that has the flow already need not adopt it.
+fn can_take(
+    health: &Health,
+    node: IpAddr,
+    is_concerned: impl Fn(&SocketAddr) -> bool,
+    adopt: Option<&ClientOptions>,
+) -> bool {
+    let accepts = health.accepts(node);
+    let takes_over = |options: &ClientOptions| {
+        (accepts.timestamps || !options.timestamps)
+            && (accepts.sack || !options.sack)
+            && (accepts.window_scaling || options.wscale.is_none())
+    };
+    match health.of(node, is_concerned) {
+        Use::Handoff => adopt.is_none_or(takes_over),
+        Use::Relay(_) => adopt.is_none(),
+        Use::Nothing(_) => false,
     }
 }

@@ -1,18 +1,21 @@
-//! The thread that decides: events from the kernel and from back ends in, actions out. All thinking is in `baton-flow` and
+//! The thread that decides: events from the kernel and from back ends in, actions and heartbeats out. All thinking is in `baton-flow` and
 //! `baton-policy`.
 
+use std::collections::BTreeMap;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use baton_flow::{Action, ClientOptions, Entry, Event, Limits, Now, Owner, Table};
+use baton_flow::{Action, ClientOptions, Entry, Event, Heard, Limits, Now, Owner, Standing, Table};
 use baton_kernel::{Clock, Events, Flows, Punt, abi};
 use baton_packet::{FlowKey, Segment};
-use baton_wire::Message;
+use baton_policy::Mechanism;
+use baton_wire::{Message, Role};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::chooser::Chooser;
@@ -21,6 +24,8 @@ use super::entry;
 use super::numbers::{Numbers, Trouble};
 use super::plan::Plan;
 use crate::config::Config;
+use crate::health::{Board, Health};
+use crate::heartbeats::Heartbeats;
 use crate::keys;
 
 /// Messages taken between two looks at the ring buffer.
@@ -33,16 +38,19 @@ pub(super) struct Rules {
     chooser: Chooser,
     ways: Ways,
     limits: Limits,
+    heartbeat_interval: Duration,
+    /// Nodes whose heartbeats are waited for, and the names of their servers.
+    agents: BTreeMap<IpAddr, Arc<str>>,
 }
 
 impl Rules {
-    pub(super) fn new(config: &Config, plan: &Plan) -> Result<Rules> {
+    pub(super) fn new(config: &Config, plan: &Plan, health: Board) -> Result<Rules> {
         Ok(Rules {
-            chooser: Chooser::new(config.policy.clone(), plan),
+            chooser: Chooser::new(config.policy.clone(), plan, health),
             ways: Ways {
                 keys: keys::secrets(config)?.message_keys(),
                 addresses: plan.addresses.clone(),
-                port: config.cluster_port,
+                port: config.cluster.port,
                 mss: plan.mss,
             },
             limits: Limits {
@@ -52,8 +60,22 @@ impl Rules {
                 max_held_bytes: usize::try_from(config.proxy.max_held_bytes).unwrap_or(usize::MAX),
                 promised_wscale: abi::PROMISED_WSCALE,
             },
+            heartbeat_interval: config.cluster.heartbeat_interval,
+            agents: agents(config),
         })
     }
+}
+
+/// The servers of handoff pools, by node.
+fn agents(config: &Config) -> BTreeMap<IpAddr, Arc<str>> {
+    let pools = config.policy.pools().iter();
+    let members = pools
+        .filter(|pool| pool.mechanism() == Mechanism::Handoff)
+        .flat_map(|pool| pool.members());
+    let servers = members.filter_map(|member| config.servers.get(usize::from(member.server.0)));
+    servers
+        .filter_map(|server| Some((server.address?, server.name.clone())))
+        .collect()
 }
 
 /// What the engine is told.
@@ -77,13 +99,18 @@ impl Orders {
         plan: &Plan,
         clock: Clock,
         numbers: Arc<Numbers>,
+        health: Board,
     ) -> Result<Orders> {
         let address = keys::address(config)?;
         let socket = UdpSocket::bind(address).with_context(|| {
             format!("cannot listen on {address} (UDP, [node] address and [cluster] port)")
         })?;
         socket.set_nonblocking(true)?;
-        let rules = Rules::new(config, plan)?;
+        let rules = Rules::new(config, plan, health.clone())?;
+        let mut heartbeats = Heartbeats::new(config, Role::Proxy, numbers.heartbeats.clone())?;
+        heartbeats
+            .members
+            .expect(baton_kernel::monotonic(), rules.agents.keys().copied());
         let (sender, orders) = channel();
         let (woken, wake) = io::pipe()?;
         let flows = program.flows();
@@ -105,6 +132,9 @@ impl Orders {
                 chooser,
                 flows: Kernel(flows),
                 effects,
+                heartbeats,
+                agents: rules.agents,
+                health,
                 clock,
                 numbers,
                 actions: Vec::new(),
@@ -152,6 +182,9 @@ struct Engine {
     chooser: Chooser,
     flows: Kernel,
     effects: Effects,
+    heartbeats: Heartbeats,
+    agents: BTreeMap<IpAddr, Arc<str>>,
+    health: Board,
     clock: Clock,
     numbers: Arc<Numbers>,
     actions: Vec<Action>,
@@ -168,6 +201,7 @@ impl Engine {
             self.owner
                 .tick(now, &self.flows, &mut self.chooser, &mut self.actions);
             self.effects.carry_out(&mut self.actions);
+            self.beat();
             self.numbers
                 .set_undecided(self.owner.pending(), self.owner.held_bytes());
             if readable && self.take_orders() {
@@ -178,13 +212,15 @@ impl Engine {
 
     /// Until something happens or a deadline comes; whether an order is there.
     fn wait(&self) -> bool {
-        let timeout = self.owner.next_deadline().map_or(PollTimeout::NONE, |at| {
-            let ms = at
-                .saturating_sub(baton_kernel::monotonic())
-                .as_micros()
-                .div_ceil(1000);
-            PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
-        });
+        let decision = self
+            .owner
+            .next_deadline()
+            .map(|at| at.saturating_sub(baton_kernel::monotonic()));
+        let pause = decision
+            .unwrap_or(Duration::MAX)
+            .min(self.heartbeats.pause());
+        let ms = pause.as_micros().div_ceil(1000);
+        let timeout = PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX);
         let fd = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds = [
             fd(self.punts.fd()),
@@ -242,6 +278,11 @@ impl Engine {
                 Ok(Message::Notices(notices)) => notices
                     .into_iter()
                     .for_each(|notice| self.handle(Event::Notice(notice))),
+                Ok(Message::Heartbeat(heartbeat)) => {
+                    if let Heard::Proved { changed: true, .. } = self.heartbeats.hear(heartbeat) {
+                        self.publish();
+                    }
+                }
                 Ok(Message::Release(_)) => self.numbers.trouble(Trouble::BadMessage),
                 Err(error) => {
                     tracing::trace!(%from, %error, "message");
@@ -263,6 +304,37 @@ impl Engine {
         self.effects.carry_out(&mut self.actions);
     }
 
+    /// Heartbeats out; and what their absence means.
+    fn beat(&mut self) {
+        let key = &self.effects.ways.keys.current;
+        if self.heartbeats.tick(&self.socket, key) {
+            self.publish();
+        }
+    }
+
+    /// Tells all that choose servers what is known of them now.
+    fn publish(&mut self) {
+        let members = &mut self.heartbeats.members;
+        let returning = members
+            .all()
+            .filter(|(_, standing, _)| *standing == Standing::Returning);
+        for node in returning.map(|(node, ..)| node).collect::<Vec<_>>() {
+            members.admit(node);
+        }
+        let health = Health::new(members.all());
+        let before = self.health.send_replace(Arc::new(health.clone()));
+        for (node, name) in &self.agents {
+            let address = node;
+            match (before.of_all(*node).why(), health.of_all(*node).why()) {
+                (was, Some(why)) if was != Some(why) => {
+                    tracing::warn!(server = %name, %address, "gets no new flows: {why}");
+                }
+                (Some(_), None) => tracing::info!(server = %name, %address, "is usable again"),
+                _ => {}
+            }
+        }
+    }
+
     /// Whether to end.
     fn take_orders(&mut self) -> bool {
         let _ = self.woken.read(&mut [0; 64]);
@@ -273,6 +345,11 @@ impl Engine {
                     self.chooser = rules.chooser;
                     self.effects.ways = rules.ways;
                     self.owner.reconfigure(rules.limits);
+                    let members = &mut self.heartbeats.members;
+                    members.set_interval(rules.heartbeat_interval);
+                    members.expect(baton_kernel::monotonic(), rules.agents.keys().copied());
+                    self.agents = rules.agents;
+                    self.publish();
                 }
             }
         }

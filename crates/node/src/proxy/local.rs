@@ -33,7 +33,10 @@ impl LocalRelay {
     ) -> Result<LocalRelay> {
         let agent = Backend::load(&anywhere(settings), config.proxy.max_flows)?;
         let (limits, receiver) = watch::channel(config.relay);
-        let dispatch = Arc::new(ByPolicy::new(context.config.clone()));
+        let dispatch = Arc::new(ByPolicy::new(
+            context.config.clone(),
+            context.health.clone(),
+        ));
         let stats = Arc::new(Stats::default());
         let (stopper, stop) = stop();
         let mut tasks = JoinSet::new();

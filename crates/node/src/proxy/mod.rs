@@ -27,6 +27,7 @@ use baton_kernel::Clock;
 use crate::addresses::Addresses;
 use crate::config::Config;
 use crate::context::Context;
+use crate::health::Board;
 use crate::keys;
 use engine::{Order, Orders};
 use local::LocalRelay;
@@ -55,13 +56,26 @@ pub async fn run(mut context: Context) -> Result<()> {
     apply(&program, &plan)?;
 
     let numbers = Arc::new(Numbers::new(program.counters()?, local.counters()?));
-    let orders = Orders::start(&program, &config, &plan, clock, numbers.clone())?;
+    let orders = Orders::start(
+        &program,
+        &config,
+        &plan,
+        clock,
+        numbers.clone(),
+        context.health.clone(),
+    )?;
     for interface in &config.node.interfaces {
         program.attach(baton_kernel::interface_index(interface)?)?;
     }
-    let (source, relayed) = (numbers.clone(), local.stats());
+    let (source, relayed, health) = (numbers.clone(), local.stats(), context.health.clone());
     context.registry.ready("proxy", move || {
-        [source.samples(), crate::relays::samples("proxy", &relayed)].concat()
+        let servers = health.borrow().samples();
+        [
+            source.samples(),
+            servers,
+            crate::relays::samples("proxy", &relayed),
+        ]
+        .concat()
     });
     tracing::info!(
         vips = config.vips.len(),
@@ -70,6 +84,8 @@ pub async fn run(mut context: Context) -> Result<()> {
     );
 
     let mut config = config;
+    let mut plan = plan;
+    let mut health = context.health.subscribe();
     let mut pause = SWEEP;
     loop {
         tokio::select! {
@@ -85,11 +101,16 @@ pub async fn run(mut context: Context) -> Result<()> {
                 local.sweep();
                 pause = SWEEP.max(began.elapsed() * SWEEP_SHARE);
             }
+            Ok(()) = health.changed() => {
+                let offered = plan.offered(&config, &health.borrow_and_update());
+                program.set_vips(&offered)?;
+            }
             changed = context.config.changed() => {
                 changed.context("the configuration's source is gone")?;
                 let next = context.config.borrow_and_update().clone();
-                match reload(&mut program, &mut addresses, &mut slots, &mut local, &orders, &next, clock).await {
-                    Ok(()) => config = next,
+                let health = &context.health;
+                match reload(&mut program, &mut addresses, &mut slots, &mut local, &orders, &next, clock, health).await {
+                    Ok(planned) => (config, plan) = (next, planned),
                     Err(error) => tracing::error!(error = format!("{error:#}"), "the new configuration could not be applied in full"),
                 }
             }
@@ -111,15 +132,17 @@ async fn reload(
     orders: &Orders,
     config: &Arc<Config>,
     clock: Clock,
-) -> Result<()> {
+    health: &Board,
+) -> Result<Plan> {
     let plan = Plan::new(config, addresses.mtu(&config.node.interfaces).await?, slots)?;
     let settings = keys::settings(config, clock)?;
     addresses.hold(&plan.placed).await?;
     local.reload(config, &settings)?;
     program.set_settings(&settings);
     apply(program, &plan)?;
-    orders.give(Order::Reload(Box::new(engine::Rules::new(config, &plan)?)));
-    Ok(())
+    let rules = engine::Rules::new(config, &plan, health.clone())?;
+    orders.give(Order::Reload(Box::new(rules)));
+    Ok(plan)
 }
 
 fn apply(program: &baton_kernel::Proxy, plan: &Plan) -> Result<()> {

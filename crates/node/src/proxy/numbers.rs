@@ -1,11 +1,13 @@
 //! What the proxy counts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use baton_flow::Counter;
 use baton_kernel::Counters;
 
 use crate::admin::{Sample, families};
+use crate::heartbeats::Tally;
 
 /// What can go wrong here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,7 @@ impl Trouble {
 
 /// Written by the engine, read at each scrape.
 pub(super) struct Numbers {
+    pub(super) heartbeats: Arc<Tally>,
     kernel: Counters,
     local: Counters,
     counted: Vec<AtomicU64>,
@@ -43,6 +46,7 @@ pub(super) struct Numbers {
 impl Numbers {
     pub(super) fn new(kernel: Counters, local: Counters) -> Numbers {
         Numbers {
+            heartbeats: Arc::default(),
             kernel,
             local,
             counted: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -120,6 +124,7 @@ impl Numbers {
             families::ERRORS.sample(&[("kind", kind)], self.troubles[t as usize].load(Relaxed))
         });
         samples.extend(troubles);
+        samples.extend(self.heartbeats.samples("proxy"));
         samples.push(families::FLOWS.sample(&[("role", "proxy")], self.flows.load(Relaxed)));
         samples.push(families::PENDING_FLOWS.sample(&[], self.pending.load(Relaxed)));
         samples.push(families::HELD_BYTES.sample(&[], self.held_bytes.load(Relaxed)));

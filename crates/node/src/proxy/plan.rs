@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail};
 use baton_kernel::{Server, Via, Vip, abi};
-use baton_policy::{PoolId, ServerId};
-use baton_wire::BIND_LEN;
+use baton_policy::{Mechanism, PoolId, ServerId};
+use baton_wire::{Accepts, BIND_LEN};
 
 use crate::addresses::{Placed, Subnets};
 use crate::config::Config;
+use crate::health::{Health, Use};
 
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
@@ -149,6 +150,47 @@ impl Plan {
         plan.addresses = slots.servers.clone();
         Ok(plan)
     }
+}
+
+impl Plan {
+    /// The VIPs, each with what all servers that its flows may come to take over.
+    pub(super) fn offered(&self, config: &Config, health: &Health) -> Vec<Vip> {
+        let offers_of = |vip: &Vip| {
+            let place = self.place_of_vip.get(&vip.index).copied();
+            let pools = place
+                .map(|place| config.policy.pools_of(place))
+                .unwrap_or_default();
+            let pools = pools.iter().filter_map(|id| config.policy.pool(*id));
+            let members = pools
+                .filter(|pool| pool.mechanism() == Mechanism::Handoff)
+                .flat_map(|pool| pool.members());
+            let nodes = members
+                .filter_map(|member| config.servers.get(usize::from(member.server.0))?.address);
+            nodes
+                .filter(|node| health.of(*node, |at| *at == vip.at) == Use::Handoff)
+                .fold(abi::offer::ALL, |all, node| {
+                    all & offers(health.accepts(node))
+                })
+        };
+        self.vips
+            .iter()
+            .map(|vip| Vip {
+                offers: offers_of(vip),
+                ..vip.clone()
+            })
+            .collect()
+    }
+}
+
+fn offers(accepts: Accepts) -> u8 {
+    let bits = [
+        (accepts.timestamps, abi::offer::TIMESTAMPS),
+        (accepts.sack, abi::offer::SACK),
+        (accepts.window_scaling, abi::offer::WSCALE),
+    ];
+    bits.iter()
+        .filter(|(on, _)| *on)
+        .fold(0, |all, (_, bit)| all | bit)
 }
 
 /// The place of `wanted`, a new one if it has none.

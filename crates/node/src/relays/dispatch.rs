@@ -4,43 +4,51 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use baton_packet::RequestHead;
-use baton_policy::ServerId;
+use baton_policy::{Mechanism, ServerId};
 use baton_relay::{Choice, Dispatch};
 use tokio::sync::watch;
 
 use crate::config::{Config, Server};
+use crate::health::{Board, Health, Use};
 
 /// Chooses by the configuration in force at the moment of the request, so that a reload holds for the next one.
 #[derive(Debug)]
 pub struct ByPolicy {
     config: watch::Receiver<Arc<Config>>,
+    health: Board,
 }
 
 impl ByPolicy {
-    /// Follows this configuration.
-    pub fn new(config: watch::Receiver<Arc<Config>>) -> Self {
-        Self { config }
+    /// Follows this configuration, and what is known of the servers of handoff pools.
+    pub fn new(config: watch::Receiver<Arc<Config>>, health: Board) -> Self {
+        Self { config, health }
     }
 }
 
 impl Dispatch for ByPolicy {
     fn choose(&self, vip: SocketAddr, _client: SocketAddr, request: &RequestHead) -> Choice {
         let config = Arc::clone(&self.config.borrow());
-        choose(&config, vip, request)
+        let health = Arc::clone(&self.health.borrow());
+        choose(&config, &health, vip, request)
     }
 }
 
-fn choose(config: &Config, vip: SocketAddr, request: &RequestHead) -> Choice {
+fn choose(config: &Config, health: &Health, vip: SocketAddr, request: &RequestHead) -> Choice {
     let pool = vip_at(config, vip).and_then(|vip| config.policy.decide(vip, request));
     let Some((_, pool)) = pool else {
         return Choice::NoRoute;
     };
-    let chosen = pool.choose(
-        None,
-        |server| reachable(config, server).is_none(),
-        &mut rand::rng(),
-    );
-    match chosen.and_then(|server| reachable(config, server)) {
+    let usable = |server| {
+        let (server, address) = reachable(config, server)?;
+        // Of other pools' servers the heartbeats tell nothing: they need no agent.
+        let judged = server
+            .address
+            .filter(|_| pool.mechanism() == Mechanism::Handoff);
+        let dead = |node| matches!(health.of(node, |at| *at == vip), Use::Nothing(_));
+        (!judged.is_some_and(dead)).then_some((server, address))
+    };
+    let chosen = pool.choose(None, |server| usable(server).is_none(), &mut rand::rng());
+    match chosen.and_then(usable) {
         Some((server, address)) => Choice::Server {
             name: Arc::clone(&server.name),
             address,
@@ -133,7 +141,7 @@ pool = "images"
         else {
             panic!("{head}");
         };
-        match choose(config, vip.parse().unwrap(), &request) {
+        match choose(config, &Health::default(), vip.parse().unwrap(), &request) {
             Choice::Server { name, address } => format!("{name} {address}"),
             other => format!("{other:?}"),
         }
@@ -183,7 +191,7 @@ pool = "images"
     #[test]
     fn a_reload_holds_for_the_next_request() {
         let (sender, receiver) = watch::channel(config());
-        let dispatch = ByPolicy::new(receiver);
+        let dispatch = ByPolicy::new(receiver, crate::health::board());
         let moved = CONFIG.replace("127.0.0.1:9002", "127.0.0.1:9003");
         let moved = Config::parse(&moved, Path::new("baton.toml"), Scope::Elsewhere).unwrap();
         sender.send_replace(Arc::new(moved));

@@ -30,7 +30,10 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
     let stats = Arc::new(Stats::default());
     let (limits, receiver) = watch::channel(config.relay);
     let mut relays = Relays {
-        dispatch: Arc::new(ByPolicy::new(context.config.clone())),
+        dispatch: Arc::new(ByPolicy::new(
+            context.config.clone(),
+            context.health.clone(),
+        )),
         limits: receiver,
         stats: Arc::clone(&stats),
         open: BTreeMap::new(),

@@ -182,7 +182,11 @@ fn every_default_is_the_documented_one() {
             format!("\"{}\"", node.log.to_string().to_lowercase()),
         ),
         ("[node] log_format", format.to_owned()),
-        ("[cluster] port", config.cluster_port.to_string()),
+        ("[cluster] port", config.cluster.port.to_string()),
+        (
+            "[cluster] heartbeat_interval_ms",
+            ms(config.cluster.heartbeat_interval),
+        ),
         ("[proxy] announce", proxy.announce.to_string()),
         ("[proxy] max_flows", proxy.max_flows.to_string()),
         ("[proxy] flow_idle_timeout_s", s(proxy.flow_idle_timeout)),

@@ -1,0 +1,132 @@
+//! Which servers can be used, as their agents' heartbeats tell: written by the engine, read by all that choose, offer or show servers.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use baton_flow::{Said, Standing};
+use baton_wire::{Accepts, Reason};
+use tokio::sync::watch;
+
+use crate::admin::{Sample, families};
+
+/// The way to the present state; clones see the same.
+pub type Board = Arc<watch::Sender<Arc<Health>>>;
+
+/// A board on which nothing is written yet: all servers are taken for usable.
+pub fn board() -> Board {
+    Arc::new(watch::Sender::default())
+}
+
+/// What is known of the servers that have an agent, by the address of their node.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Health(BTreeMap<IpAddr, (Standing, Option<Said>)>);
+
+/// What a server is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Everything.
+    Handoff,
+    /// It cannot adopt flows, but a relay can reach it.
+    Relay(Why),
+    /// Nothing.
+    Nothing(Why),
+}
+
+/// Why a server is not good for everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// Three heartbeats in a row were missed.
+    #[error("three heartbeats in a row were missed")]
+    Silent,
+    /// No heartbeat since this node's start.
+    #[error(
+        "nothing was heard of its agent since this node's start: is `baton run` running there, with the same secret?"
+    )]
+    NeverHeard,
+    /// Heard again.
+    #[error("it is heard again, and lets go of the flows that others have now")]
+    Returning,
+    /// Its kernel makes no socket of a bind.
+    #[error("its kernel has net.ipv4.tcp_syncookies = 0: set it to 1")]
+    NoSyncookies,
+    /// Something is in the way of a service.
+    #[error("{0}")]
+    Found(Reason),
+}
+
+impl Health {
+    /// From what the heartbeats tell.
+    pub(crate) fn new<'a>(
+        nodes: impl Iterator<Item = (IpAddr, Standing, Option<&'a Said>)>,
+    ) -> Health {
+        Health(
+            nodes
+                .map(|(node, standing, said)| (node, (standing, said.cloned())))
+                .collect(),
+        )
+    }
+
+    /// What a server is good for at these addresses of a VIP. One without an agent is not judged.
+    pub(crate) fn of(&self, node: IpAddr, is_concerned: impl Fn(&SocketAddr) -> bool) -> Use {
+        let Some((standing, said)) = self.0.get(&node) else {
+            return Use::Handoff;
+        };
+        match standing {
+            Standing::Silent => return Use::Nothing(Why::Silent),
+            Standing::NeverHeard => return Use::Nothing(Why::NeverHeard),
+            Standing::Returning => return Use::Nothing(Why::Returning),
+            Standing::Presumed | Standing::Alive => {}
+        }
+        let Some(said) = said else {
+            return Use::Handoff;
+        };
+        let findings = said.findings.iter();
+        let mut found = findings
+            .filter(|finding| is_concerned(&finding.vip))
+            .map(|finding| finding.reason);
+        match found.next() {
+            Some(Reason::NoListener) => Use::Nothing(Why::Found(Reason::NoListener)),
+            Some(reason) => Use::Relay(Why::Found(reason)),
+            None if !said.accepts.syncookies => Use::Relay(Why::NoSyncookies),
+            None => Use::Handoff,
+        }
+    }
+
+    /// What a server is good for at all its VIPs together.
+    pub(crate) fn of_all(&self, node: IpAddr) -> Use {
+        self.of(node, |_| true)
+    }
+
+    /// Whether the node is one whose heartbeats are waited for.
+    pub(crate) fn knows(&self, node: IpAddr) -> bool {
+        self.0.contains_key(&node)
+    }
+
+    /// What a server's kernel takes over; everything, if it has not said.
+    pub(crate) fn accepts(&self, node: IpAddr) -> Accepts {
+        let said = self.0.get(&node).and_then(|(_, said)| said.as_ref());
+        said.map_or(Accepts::ALL, |said| said.accepts)
+    }
+}
+
+impl Health {
+    /// How many servers can be used, and how many cannot.
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        let is_in = |node: &IpAddr| self.of_all(*node).why().is_none();
+        let usable = self.0.keys().filter(|node| is_in(node)).count();
+        let counts = [("usable", usable), ("out", self.0.len() - usable)];
+        let sample = |(state, count)| families::SERVERS.sample(&[("state", state)], count as u64);
+        counts.map(sample).into()
+    }
+}
+
+impl Use {
+    /// What is in the way, if anything.
+    pub(crate) fn why(self) -> Option<Why> {
+        match self {
+            Use::Handoff => None,
+            Use::Relay(why) | Use::Nothing(why) => Some(why),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! This node's part in the cluster's heartbeats: [`Members`], which decides, wired to a socket and counted.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use baton_flow::{Heard, Members};
+use baton_kernel::monotonic;
+use baton_wire::{Accepts, Heartbeat, Key, Role};
+
+use crate::admin::{Sample, families};
+use crate::config::Config;
+
+/// Speaks and listens for one role of this node.
+pub(crate) struct Heartbeats {
+    pub(crate) members: Members,
+    port: u16,
+    tally: Arc<Tally>,
+    due: Vec<(std::net::IpAddr, Heartbeat)>,
+}
+
+/// What was sent and heard.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    sent: AtomicU64,
+    heard: AtomicU64,
+    unproved: AtomicU64,
+    ignored: AtomicU64,
+}
+
+impl Heartbeats {
+    pub(crate) fn new(config: &Config, role: Role, tally: Arc<Tally>) -> Result<Heartbeats> {
+        let own = Heartbeat {
+            node: config.node.address.context("[node] address is missing")?,
+            role,
+            sequence: 0,
+            echo: 0,
+            interval: config.cluster.heartbeat_interval,
+            accepts: Accepts::ALL,
+            findings: Vec::new(),
+        };
+        Ok(Heartbeats {
+            members: Members::new(own, rand::random(), monotonic()),
+            port: config.cluster.port,
+            tally,
+            due: Vec::new(),
+        })
+    }
+
+    /// A node's heartbeat came.
+    pub(crate) fn hear(&mut self, message: Heartbeat) -> Heard {
+        let heard = self.members.hear(monotonic(), message);
+        let counter = match heard {
+            Heard::Proved { .. } => &self.tally.heard,
+            Heard::Unproved => &self.tally.unproved,
+            Heard::Ignored => &self.tally.ignored,
+        };
+        counter.fetch_add(1, Relaxed);
+        heard
+    }
+
+    /// Sends what is due. Whether the standing of a node has changed.
+    pub(crate) fn tick(&mut self, socket: &UdpSocket, key: &Key) -> bool {
+        let changed = self.members.tick(monotonic(), &mut self.due);
+        for (node, message) in self.due.drain(..) {
+            // What cannot be sent is missed there, and that is what counts.
+            let sent = socket.send_to(&message.encode(key), SocketAddr::new(node, self.port));
+            self.tally.sent.fetch_add(u64::from(sent.is_ok()), Relaxed);
+        }
+        changed
+    }
+
+    /// How long nothing is due.
+    pub(crate) fn pause(&self) -> Duration {
+        self.members.next_deadline().saturating_sub(monotonic())
+    }
+}
+
+impl Tally {
+    pub(crate) fn samples(&self, role: &str) -> Vec<Sample> {
+        let events = [
+            ("sent", &self.sent),
+            ("heard", &self.heard),
+            ("unproved", &self.unproved),
+            ("ignored", &self.ignored),
+        ];
+        let sample = |(event, count): (&str, &AtomicU64)| {
+            families::HEARTBEATS.sample(&[("role", role), ("event", event)], count.load(Relaxed))
+        };
+        events.map(sample).into()
+    }
+}

@@ -1,0 +1,232 @@
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::cursor::{Kind, Reader, Writer};
+use crate::{Key, Keys, WireError};
+
+/// Findings in one heartbeat; with them it fits into any path's MTU.
+pub const MAX_FINDINGS: usize = 56;
+
+const HEADER: usize = 56;
+const EACH: usize = 20;
+
+const TIMESTAMPS: u8 = 1;
+const SACK: u8 = 2;
+const WINDOW_SCALING: u8 = 4;
+const SYNCOOKIES: u8 = 8;
+
+/// I am here: between nodes, all the time.
+///
+/// ```text
+///  0       4       5       6       8
+/// +-------+-------+-------+-------+
+/// |prefix | role  |accepts| count |
+/// +-------+-------+-------+-------+
+/// |             tag               |  8
+/// +-------------------------------+
+/// |  sender's address (16 bytes)  | 16
+/// +-------------------------------+
+/// |           sequence            | 32
+/// +-------------------------------+
+/// |             echo              | 40
+/// +---------------+---------------+
+/// |   interval    |       0       | 48
+/// +---------------+---------------+ 56, then for each finding (20 bytes)
+/// |  VIP address (16) |port|why| 0|
+/// +-------------------------------+
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The sender: the address where other nodes reach it.
+    pub node: IpAddr,
+    /// What it does.
+    pub role: Role,
+    /// Microseconds of the sender's own clock, from a random beginning that each start of the program chooses anew.
+    pub sequence: u64,
+    /// The newest `sequence` that the sender has from this receiver, 0: none. It proves that the message is not older than that one, and
+    /// that the way back works.
+    pub echo: u64,
+    /// How often the sender speaks; whole milliseconds.
+    pub interval: Duration,
+    /// What the sender's kernel takes over.
+    pub accepts: Accepts,
+    /// Why its servers cannot be used; empty: they can.
+    pub findings: Vec<Finding>,
+}
+
+/// What a node does in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Binds flows.
+    Proxy,
+    /// Adopts flows.
+    Backend,
+}
+
+/// TCP options that a kernel takes over from a handshake that it has not seen, and whether it does so at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepts {
+    /// RFC 7323 timestamps.
+    pub timestamps: bool,
+    /// RFC 2018 selective acknowledgements.
+    pub sack: bool,
+    /// RFC 7323 window scaling.
+    pub window_scaling: bool,
+    /// `tcp_syncookies` is not 0: without, the kernel makes no socket of a bind.
+    pub syncookies: bool,
+}
+
+impl Accepts {
+    /// Everything.
+    pub const ALL: Accepts = Accepts {
+        timestamps: true,
+        sack: true,
+        window_scaling: true,
+        syncookies: true,
+    };
+}
+
+/// Something is in the way of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What clients connect to.
+    pub vip: SocketAddr,
+    /// What is in the way.
+    pub reason: Reason,
+}
+
+/// Why a service cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The node has no service for this VIP.
+    NotServed,
+    /// Nobody listens where the service says.
+    NoListener,
+    /// Of a newer version of Baton.
+    Other(u8),
+}
+
+impl Reason {
+    fn number(self) -> u8 {
+        match self {
+            Reason::NotServed => 1,
+            Reason::NoListener => 2,
+            Reason::Other(number) => number,
+        }
+    }
+
+    fn of(number: u8) -> Reason {
+        match number {
+            1 => Reason::NotServed,
+            2 => Reason::NoListener,
+            other => Reason::Other(other),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NotServed => {
+                f.write_str("it has no [[backend.service]] for a VIP that needs it")
+            }
+            Reason::NoListener => f.write_str("nobody listens at its [[backend.service]] listen"),
+            Reason::Other(number) => {
+                write!(f, "finding {number}, which this version does not know")
+            }
+        }
+    }
+}
+
+impl Heartbeat {
+    /// The datagram. No more than [`MAX_FINDINGS`] go into it.
+    pub fn encode(&self, key: &Key) -> Vec<u8> {
+        let findings = &self.findings[..self.findings.len().min(MAX_FINDINGS)];
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        let accepts = self.accepts;
+        let mut message = vec![0; HEADER + EACH * findings.len()];
+        let mut fields = Writer::new(&mut message);
+        fields
+            .bytes(&Kind::Heartbeat.prefix())
+            .u8(match self.role {
+                Role::Proxy => 1,
+                Role::Backend => 2,
+            })
+            .u8(flag(accepts.timestamps, TIMESTAMPS)
+                | flag(accepts.sack, SACK)
+                | flag(accepts.window_scaling, WINDOW_SCALING)
+                | flag(accepts.syncookies, SYNCOOKIES))
+            .u16(findings.len() as u16)
+            .skip(8)
+            .bytes(&octets(self.node))
+            .bytes(&self.sequence.to_be_bytes())
+            .bytes(&self.echo.to_be_bytes())
+            .u32(u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX))
+            .skip(4);
+        for Finding { vip, reason } in findings {
+            fields
+                .bytes(&octets(vip.ip()))
+                .u16(vip.port())
+                .u8(reason.number())
+                .skip(1);
+        }
+        key.seal(&mut message, &[]);
+        message
+    }
+
+    /// Reads a datagram.
+    ///
+    /// # Errors
+    /// [`WireError`]: not a heartbeat, or none of the keys made it.
+    pub fn decode(message: &[u8], keys: &Keys) -> Result<Heartbeat, WireError> {
+        let mut fields = Reader(message.get(4..).unwrap_or_default());
+        let (role, accepts, count) = (fields.u8(), fields.u8(), usize::from(fields.u16()));
+        if count > MAX_FINDINGS {
+            return Err(WireError::Length(message.len()));
+        }
+        Kind::Heartbeat.check(message, HEADER + EACH * count)?;
+        keys.open(message, &[])?;
+        fields.bytes::<8>();
+        let node = address(fields.bytes());
+        let (sequence, echo) = (fields.bytes(), fields.bytes());
+        let interval = Duration::from_millis(fields.u32().into());
+        fields.bytes::<4>();
+        let findings = (0..count).map(|_| {
+            let vip = SocketAddr::new(address(fields.bytes()), fields.u16());
+            let reason = Reason::of(fields.u8());
+            fields.bytes::<1>();
+            Finding { vip, reason }
+        });
+        Ok(Heartbeat {
+            node,
+            role: match role {
+                1 => Role::Proxy,
+                2 => Role::Backend,
+                other => return Err(WireError::Value(other)),
+            },
+            sequence: u64::from_be_bytes(sequence),
+            echo: u64::from_be_bytes(echo),
+            interval,
+            accepts: Accepts {
+                timestamps: accepts & TIMESTAMPS != 0,
+                sack: accepts & SACK != 0,
+                window_scaling: accepts & WINDOW_SCALING != 0,
+                syncookies: accepts & SYNCOOKIES != 0,
+            },
+            findings: findings.collect(),
+        })
+    }
+}
+
+/// IPv4 as `::ffff:a.b.c.d`.
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn address(octets: [u8; 16]) -> IpAddr {
+    Ipv6Addr::from(octets).to_canonical()
+}
