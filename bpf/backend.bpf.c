@@ -124,6 +124,16 @@ SEC("tc") int backend_inject(struct __sk_buff *skb)
 	return bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 }
 
+/* Whether a connected socket sends the packet. A reset of the kernel's own has none, or the one that all such resets share. */
+static __always_inline int is_of_connection(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	return sk && sk->dst_port;
+}
+
 SEC("tc") int backend_egress(struct __sk_buff *skb)
 {
 	struct served_flow *flow;
@@ -140,8 +150,17 @@ SEC("tc") int backend_egress(struct __sk_buff *skb)
 		return drop(COUNT_FENCE_DROPPED);
 	if (flow->state == SERVED_ENDED)
 		return TC_NEXT;
-	if (flow->state == SERVED_ADOPTING)
+	if (flow->state == SERVED_ADOPTING) {
+		if (p.flags & TCP_RST && !is_of_connection(skb)) {
+			/* The kernel's own answer to a bind that it made no socket of (no syncookies): the client must not hear it, the request
+			 * goes elsewhere. */
+			flow->state = SERVED_REFUSED;
+			flow->refusal = REFUSED_BY_KERNEL;
+			tell(NOTICE_REFUSED, REFUSED_BY_KERNEL, &key, flow);
+			return drop(COUNT_REFUSE_ADOPTION);
+		}
 		flow->state = SERVED_HELD;
+	}
 	if (p.payload_length)
 		follow(skb, &p, flow);
 	if (p.flags & TCP_FIN)

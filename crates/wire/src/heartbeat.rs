@@ -103,6 +103,12 @@ pub enum Reason {
     NotServed,
     /// Nobody listens where the service says.
     NoListener,
+    /// The listener is an MPTCP socket, which the kernel hands nothing to.
+    Mptcp,
+    /// The kernel refused a bind that the agent made itself.
+    Refused,
+    /// Nothing came of a bind that the agent made itself.
+    Blocked,
     /// Of a newer version of Baton.
     Other(u8),
 }
@@ -112,6 +118,9 @@ impl Reason {
         match self {
             Reason::NotServed => 1,
             Reason::NoListener => 2,
+            Reason::Mptcp => 3,
+            Reason::Refused => 4,
+            Reason::Blocked => 5,
             Reason::Other(number) => number,
         }
     }
@@ -120,6 +129,9 @@ impl Reason {
         match number {
             1 => Reason::NotServed,
             2 => Reason::NoListener,
+            3 => Reason::Mptcp,
+            4 => Reason::Refused,
+            5 => Reason::Blocked,
             other => Reason::Other(other),
         }
     }
@@ -132,6 +144,15 @@ impl fmt::Display for Reason {
                 f.write_str("it has no [[backend.service]] for a VIP that needs it")
             }
             Reason::NoListener => f.write_str("nobody listens at its [[backend.service]] listen"),
+            Reason::Mptcp => f.write_str(
+                "its web server listens with MPTCP, and the kernel hands it no connection",
+            ),
+            Reason::Refused => {
+                f.write_str("its kernel refuses to hand connections to the web server")
+            }
+            Reason::Blocked => f.write_str(
+                "a connection that was handed over does not reach the web server: its firewall?",
+            ),
             Reason::Other(number) => {
                 write!(f, "finding {number}, which this version does not know")
             }

@@ -355,6 +355,9 @@ proptest! {
             let reason = match reason {
                 1 => Reason::NotServed,
                 2 => Reason::NoListener,
+                3 => Reason::Mptcp,
+                4 => Reason::Refused,
+                5 => Reason::Blocked,
                 other => Reason::Other(other),
             };
             Finding { vip: vip.into(), reason }

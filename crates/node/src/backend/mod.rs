@@ -146,9 +146,8 @@ fn services_of(config: &Config) -> Vec<Service> {
 fn unserved(config: &Config) -> Vec<SocketAddr> {
     let is_own = |member: &Member| {
         let server = config.servers.get(usize::from(member.server.0));
-        server.is_some_and(|server| {
-            server.address.is_some() && server.address == config.node.address
-        })
+        server
+            .is_some_and(|server| server.address.is_some() && server.address == config.node.address)
     };
     let has_own = |id: &PoolId| {
         let pool = config.policy.pool(*id);

@@ -47,7 +47,11 @@ pub(super) fn findings(
     let missing = unserved.iter().map(|vip| (*vip, Reason::NotServed));
     silent
         .chain(missing)
-        .chain(tried.into_iter().filter_map(|(vip, tried)| Some((vip, reason(tried)?))))
+        .chain(
+            tried
+                .into_iter()
+                .filter_map(|(vip, tried)| Some((vip, reason(tried)?))),
+        )
         .map(|(vip, reason)| Finding { vip, reason })
         .collect()
 }
@@ -89,7 +93,11 @@ mod tests {
                 listen.set_ip(vip.ip());
             }
             let services = [Service { vip, listen }];
-            assert_eq!(findings(&services, &[], &Findings::default()), [], "{local}");
+            assert_eq!(
+                findings(&services, &[], &Findings::default()),
+                [],
+                "{local}"
+            );
             // Another one, so that the list is not empty.
             let _other = TcpListener::bind("127.0.0.1:0").unwrap();
             drop(listener);

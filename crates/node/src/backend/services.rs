@@ -49,7 +49,9 @@ impl Findings {
         let blocked = found
             .iter()
             .filter(|(_, (_, finding))| *finding != Finding::Open);
-        blocked.map(|(vip, (_, finding))| (*vip, *finding)).collect()
+        blocked
+            .map(|(vip, (_, finding))| (*vip, *finding))
+            .collect()
     }
 
     fn all_open(&self) -> bool {

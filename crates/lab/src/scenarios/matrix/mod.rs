@@ -15,6 +15,7 @@ mod impaired;
 mod log;
 mod long_path;
 mod messages;
+mod offers;
 mod operation;
 mod pipelining;
 mod policies;
@@ -87,6 +88,7 @@ fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyh
     if setting.options.mechanism == Mechanism::Relay {
         return Ok(());
     }
+    offers::cases(recorder, &mut ground.other(|_| ()), setting.short)?;
     operation::cases(recorder, &mut ground)?;
     fallback::cases(recorder, &ground)?;
     encapsulated::cases(recorder, &ground, setting.short)?;
