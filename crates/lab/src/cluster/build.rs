@@ -120,7 +120,7 @@ impl Lab {
         let configuration = dir.join("nginx.conf");
         fs::write(
             &configuration,
-            nginx::backend(host, &dir, self.content.root(), !self.options.unlogged),
+            nginx::backend(host, &dir, self.content.root(), self.options.measured),
         )?;
         self.start_nginx(&host.name)?;
         let mut origin = netns.command(self.baton());

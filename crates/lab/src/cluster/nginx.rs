@@ -12,14 +12,14 @@ pub(crate) const ORIGIN_PORT: u16 = 8090;
 /// A back end. It listens on loopback, where the agent adopts flows for it, and on the host's addresses, for everything else.
 ///
 /// Each path also exists below `/a/`, `/b/` and `/c/`; `dir` is this server's own, `root` is shared by all.
-pub(crate) fn backend(host: &Host, dir: &Path, root: &Path, logged: bool) -> String {
+pub(crate) fn backend(host: &Host, dir: &Path, root: &Path, measured: bool) -> String {
     let (name, dir, root) = (&host.name, dir.display(), root.display());
     let (v4, v6) = (host.v4(), host.v6());
     let common = common(&dir.to_string());
-    let log = if logged {
-        format!("{dir}/access.log lab buffer=32k flush=100ms")
+    let (log, listener) = if measured {
+        ("off".to_owned(), "reuseport")
     } else {
-        "off".to_owned()
+        (format!("{dir}/access.log lab buffer=32k flush=100ms"), "")
     };
     format!(
         r#"{common}
@@ -29,10 +29,10 @@ pub(crate) fn backend(host: &Host, dir: &Path, root: &Path, logged: bool) -> Str
     client_max_body_size 0;
 
     server {{
-        listen 127.0.0.1:{HTTP_PORT} backlog=4096;
-        listen [::1]:{HTTP_PORT} backlog=4096;
-        listen {v4}:{HTTP_PORT} backlog=4096;
-        listen [{v6}]:{HTTP_PORT} backlog=4096;
+        listen 127.0.0.1:{HTTP_PORT} backlog=4096 {listener};
+        listen [::1]:{HTTP_PORT} backlog=4096 {listener};
+        listen {v4}:{HTTP_PORT} backlog=4096 {listener};
+        listen [{v6}]:{HTTP_PORT} backlog=4096 {listener};
         add_header X-Backend {name} always;
         root {root};
 
@@ -100,7 +100,8 @@ pub(super) fn other(
     )
 }
 
-/// A proxy with the same routes and pools as the nodes have, tuned: connections to the servers are kept, answers do not touch the disk.
+/// A proxy with the same routes and pools as the nodes have, tuned: connections spread evenly over the workers, those to the servers are
+/// kept, answers do not touch the disk.
 pub(crate) fn proxy(
     dir: &Path,
     listen: std::net::SocketAddr,
@@ -121,7 +122,7 @@ pub(crate) fn proxy(
     }
     let _ = writeln!(
         text,
-        "    server {{\n        listen {listen} backlog=4096;\n{locations}    }}\n}}"
+        "    server {{\n        listen {listen} backlog=4096 reuseport;\n{locations}    }}\n}}"
     );
     text
 }

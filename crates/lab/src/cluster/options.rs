@@ -49,9 +49,9 @@ pub(crate) struct Options {
     /// Of faults and of generated files
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// The back ends write no access log: for measuring.
+    /// The back ends are for measuring: they write no access log, and connections spread evenly over their workers.
     #[arg(skip)]
-    pub(crate) unlogged: bool,
+    pub(crate) measured: bool,
     /// Hosts whose cables are in the hands of a case
     #[arg(skip)]
     pub(crate) tapped: &'static [&'static str],

@@ -162,7 +162,7 @@ impl Ground {
     /// What was asked for, made into this ground. What a ground is about stays as the command line has it, if it says so.
     pub(super) fn options(self, asked: &Options) -> Options {
         let mut options = asked.clone();
-        options.unlogged = true;
+        options.measured = true;
         match self {
             Self::Lan => {}
             Self::Links => {
