@@ -16,7 +16,7 @@ endef
 MACHINE ?= here
 RUN := bench/runs/$(shell date -u +%F)-$(MACHINE).json
 
-.PHONY: help build demo test test-all test-user test-lab bench lint setup privilege
+.PHONY: help build demo test test-all test-user test-lab fuzz bench lint setup privilege
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1:@/p' Makefile | column -t -s @
@@ -45,6 +45,12 @@ test-lab: build privilege
 	$(SUDO) $(BATON) lab run matrix --short --mechanism handoff
 	$(call heading,whole clusters in network namespaces: relay)
 	$(SUDO) $(BATON) lab run matrix --short --mechanism relay
+
+# How long `make fuzz` takes in all, over its targets.
+FUZZ_SECONDS ?= 600
+
+fuzz: setup ## the fuzz targets with coverage guidance, FUZZ_SECONDS in all (docs/architecture.md)
+	@fuzz/run $(FUZZ_SECONDS)
 
 bench: privilege build ## direct, handoff, relay, HAProxy and nginx side by side, as a table (docs/performance.md)
 	$(SUDO) $(BATON) lab run compare --record $(RUN)

@@ -24,6 +24,8 @@ mod errors;
 mod exchange;
 mod forward;
 mod framing;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod headers;
 mod limits;
 mod serve;
