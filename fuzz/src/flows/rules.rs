@@ -34,9 +34,10 @@ impl Before {
         let mut forced = None;
         let freed = match event {
             Event::Segment { segment, fresh, .. } => {
+                let is_first = (segment.seq, segment.ack) == (entry.first_seq, entry.first_ack);
                 let is_new = fresh.is_some()
                     && (segment.seq, segment.ack) != (entry.bind_seq, entry.bind_ack);
-                let begins = is_new && is_data(segment);
+                let begins = is_new && is_data(segment) && !(entry.reset && is_first);
                 if begins && !entry.closing {
                     forced = Some(*entry);
                 }
@@ -77,13 +78,10 @@ pub(super) fn check(
         match action {
             Action::Put(key, entry) => {
                 if let Some(old) = table.insert(*key, *entry) {
-                    may_become(before, key, &old, entry);
+                    let free = [before.freed, reset].contains(&Some(*key));
+                    may_become(free, &old, entry);
                 }
                 is_at_a_request(entry, stream);
-            }
-            Action::Remove(key) => {
-                assert_eq!(reset, Some(*key), "forgotten without a word");
-                table.remove(key);
             }
             Action::Reset { key, .. } => reset = Some(*key),
             Action::Bind { .. } | Action::Forward { .. } => {}
@@ -147,22 +145,23 @@ fn states(old: &HashMap<FlowKey, Entry>, actions: &[Action], key: &FlowKey) -> V
 }
 
 /// A bind stays until the flow is free, and a later one is newer.
-fn may_become(before: &Before, key: &FlowKey, old: &Entry, new: &Entry) {
+fn may_become(free: bool, old: &Entry, new: &Entry) {
     let bind = |entry: &Entry| (entry.bound, entry.epoch, entry.bind_seq, entry.bind_ack);
     if old.bound.is_some() && bind(old) != bind(new) {
-        assert_eq!(before.freed, Some(*key), "{old:?} became {new:?}");
+        assert!(free, "{old:?} became {new:?}");
     }
+    assert!(free || old.reset == new.reset, "{old:?} became {new:?}");
     if new.bound.is_some() && old.epoch != 0 && bind(old) != bind(new) {
         assert!(new.epoch.wrapping_sub(old.epoch) as i32 > 0, "an old epoch");
     }
-    let pinned_for_ever = old.pinned && bind(old) == bind(new);
+    let pinned_for_ever = !free && old.pinned && bind(old) == bind(new);
     assert!(!pinned_for_ever || new.pinned, "pinned no more");
 }
 
 /// Nothing is parsed but at the beginning of a request.
 fn is_at_a_request(entry: &Entry, stream: &Stream) {
     let next = match entry.bound {
-        Some(_) if entry.pinned => return,
+        _ if entry.pinned || entry.reset => return,
         Some(_) => entry.boundary,
         None => entry.bind_seq,
     };
