@@ -76,6 +76,7 @@ fn read(message: &[u8], flow: &FlowKey) -> bool {
     let written = match &read {
         Message::Release(release) => vec![release.encode(&current).to_vec()],
         Message::ReleaseAnswer(answer) => vec![answer.encode(&current).to_vec()],
+        Message::Heartbeat(heartbeat) => vec![heartbeat.encode(&current)],
         Message::Notices(notices) => encode_notices(notices, &current).collect(),
     };
     match &written[..] {

@@ -290,6 +290,7 @@ impl Decide for ByPath {
         vip: u16,
         head: &RequestHead,
         _: IpAddr,
+        _: &ClientOptions,
         present: Option<ServerId>,
         excluded: &[ServerId],
     ) -> Target {
