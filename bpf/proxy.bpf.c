@@ -286,6 +286,13 @@ static __always_inline int answer_reset(struct __sk_buff *skb, struct packet *p,
 	return reset(skb, p, COUNT_RESET_ANSWERED);
 }
 
+/* Whether the packet may be of a new connection on the addresses of the one that is there. The mark alone is not enough: it is lost when user
+ * space writes the entry just after the SYN. The new connection's acknowledgement numbers then say it. */
+static __always_inline int may_be_new(const struct packet *p, const struct flow_entry *entry)
+{
+	return entry->flags & FLOW_REUSED || !is_plausible(p, entry);
+}
+
 static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const struct vip *vip)
 {
 	struct punt head = { .vip = vip->index };
@@ -302,7 +309,7 @@ static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const
 	}
 	if (!(p->flags & (TCP_ACK | TCP_RST)))
 		return drop(COUNT_DROP_BAD_FLAGS);
-	if ((!entry || entry->flags & FLOW_REUSED) && !(p->flags & TCP_RST)) {
+	if ((!entry || may_be_new(p, entry)) && !(p->flags & TCP_RST)) {
 		int verdict = answer_probe(skb, p, &head.key, entry);
 		if (verdict < 0 && (entry || p->payload_length || p->flags & TCP_FIN))
 			verdict = begin(skb, p, &head.key, entry, &head);

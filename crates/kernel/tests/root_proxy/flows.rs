@@ -287,3 +287,29 @@ fn a_port_used_again_begins_a_new_flow() {
     // A spoofed SYN alone changes nothing for the old connection.
     assert_eq!(bench.verdict(&data(1000, 500).frame()).1, "forwarded/bound");
 }
+
+#[test]
+fn a_port_used_again_is_known_though_user_space_wrote_the_entry_after_the_syn() {
+    let mut bench = Bench::new();
+    let request = bench.shake(&Tcp {
+        seq: 7_000_000,
+        ..Tcp::syn(CLIENT, VIP)
+    });
+    let ack = request.ack.unwrap();
+    bench.bind(flow_entry {
+        newest_ack: ack ^ 1 << 31,
+        ..bound(2000)
+    });
+    let acknowledgement = Tcp {
+        flags: "",
+        payload: vec![],
+        ..request.clone()
+    };
+    assert_eq!(
+        bench.verdict(&acknowledgement.frame()),
+        dropped("handshake_ack")
+    );
+    let (_, _, moved, punts) = bench.run(&request.frame());
+    assert_eq!(moved, ["punted/first_request"]);
+    assert!(punts[0].fresh.is_some());
+}

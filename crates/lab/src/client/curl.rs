@@ -19,8 +19,9 @@ struct WriteOut {
     size_download: u64,
 }
 
-/// Seconds without progress after which a transfer counts as failed.
-const STALL: &str = "20";
+/// Seconds without progress after which a transfer counts as failed: on a good path, and where frames are lost. There an upload that curl
+/// has handed to its kernel (some MB) may take so long to arrive if the client's TCP has no SACK.
+const STALL: [&str; 2] = ["20", "60"];
 
 /// One request by curl on the client; `arguments` are added to its command line.
 ///
@@ -42,14 +43,9 @@ pub(crate) fn curl(lab: &Lab, url: &str, arguments: &[&str]) -> anyhow::Result<A
         "-w",
         "%{stderr}%{json}",
     ]);
-    curl.args([
-        "--connect-timeout",
-        STALL,
-        "--speed-limit",
-        "1",
-        "--speed-time",
-        STALL,
-    ]);
+    let stall = STALL[usize::from(lab.options.faults.loss > 0.0)];
+    curl.args(["--connect-timeout", stall]);
+    curl.args(["--speed-limit", "1", "--speed-time", stall]);
     curl.arg("-D").arg(&heads).args(arguments).arg(url);
     let ((_, sha256), output) = command::piped(&mut curl, &[], |body| digest(body))?;
     let said = String::from_utf8_lossy(&output.stderr);
