@@ -106,7 +106,7 @@ pub(crate) fn limit_rate(
     Ok(())
 }
 
-fn no_offload(netns: &Netns, interface: &str) -> anyhow::Result<()> {
+pub(crate) fn no_offload(netns: &Netns, interface: &str) -> anyhow::Result<()> {
     let features = ["tx", "off", "tso", "off", "gso", "off", "gro", "off"];
     command::run(
         netns

@@ -80,6 +80,17 @@ impl Lab {
         Ok(netns)
     }
 
+    /// One more host, without cables; it goes with the lab.
+    ///
+    /// # Errors
+    /// When there is one of that name.
+    pub(crate) fn add_namespace(&mut self, host: &str) -> anyhow::Result<Netns> {
+        let netns = self.netns(host);
+        self.state.make_namespace(&netns)?;
+        netns.ip("link set lo up")?;
+        Ok(netns)
+    }
+
     pub(crate) fn vip(&self) -> SocketAddr {
         self.options.family().vip()
     }

@@ -50,6 +50,11 @@ impl<'a> Ground<'a> {
         if self.options.ipv6 { &[V6] } else { &[V4, V6] }
     }
 
+    /// Whether IPv6 was asked for.
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.options.ipv6
+    }
+
     /// # Errors
     /// When it does not come up.
     pub(super) fn lab(&mut self) -> anyhow::Result<&mut Lab> {

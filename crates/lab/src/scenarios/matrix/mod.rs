@@ -9,12 +9,15 @@ mod edit;
 mod encapsulated;
 mod endings;
 mod fallback;
+mod forged;
 mod ground;
 mod host;
 mod impaired;
 mod log;
 mod long_path;
 mod messages;
+mod narrow;
+mod odd;
 mod offers;
 mod operation;
 mod pipelining;
@@ -85,10 +88,14 @@ fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyh
     policies::cases(recorder, &mut ground)?;
     fallback::unprivileged(recorder, &mut ground)?;
     requests_and_programs(recorder, &mut ground.other(|_| ()), setting)?;
+    odd::cases(recorder, &mut ground, setting.short)?;
     if setting.options.mechanism == Mechanism::Relay {
         return Ok(());
     }
     offers::cases(recorder, &mut ground.other(|_| ()), setting.short)?;
+    odd::handoff_cases(recorder, &mut ground)?;
+    forged::cases(recorder, &mut ground, setting.short)?;
+    narrow::cases(recorder, &ground, setting.short)?;
     operation::cases(recorder, &mut ground)?;
     fallback::cases(recorder, &ground)?;
     encapsulated::cases(recorder, &ground, setting.short)?;
