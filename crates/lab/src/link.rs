@@ -106,6 +106,10 @@ pub(crate) fn limit_rate(
     Ok(())
 }
 
+/// Frames of this interface are what they are on a wire: one segment each, with its checksum.
+///
+/// # Errors
+/// When the kernel refuses.
 pub(crate) fn no_offload(netns: &Netns, interface: &str) -> anyhow::Result<()> {
     let features = ["tx", "off", "tso", "off", "gso", "off", "gro", "off"];
     command::run(

@@ -75,10 +75,8 @@ fn downloads(
 /// One answer to the end of the connection; nothing may be silent for longer than [`LONGEST_PAUSE`].
 fn download(mut stream: TcpStream, path: &str, longest: &mut Duration) -> anyhow::Result<Answer> {
     stream.set_read_timeout(Some(LONGEST_PAUSE))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
-    )?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let (mut all, mut block) = (Vec::new(), vec![0; 1 << 16]);
     loop {
         let begun = Instant::now();

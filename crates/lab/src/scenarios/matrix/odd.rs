@@ -16,6 +16,7 @@ use crate::scenarios::SERVERS;
 use crate::topology::INTERFACE;
 
 const CLIENT: &str = include_str!("odd_client.py");
+const TAGGED: &str = include_str!("tagged.py");
 
 /// `setsockopt`: level, name, value (a number, or bytes in hexadecimal); the numbers are Linux's.
 type SocketOption = (u8, u8, Value);
@@ -203,48 +204,30 @@ fn urgent(lab: &mut Lab, counts: &mut Counts) -> anyhow::Result<String> {
     Ok("two urgent bytes in a body, then a request for another pool".to_owned())
 }
 
-/// The VIP on a VLAN; then, untagged, for a client whose frames carry a priority.
+/// A frame with a VLAN's number is not for the interface that carries the VLAN; one with a priority alone is.
 fn vlan(lab: &mut Lab, counts: &mut Counts) -> anyhow::Result<String> {
-    let vip = lab.vip().ip();
-    let plain = lab.configuration(PROXY)?;
-    let tagged = plain.replace(
-        "interfaces = [\"eth0\"]",
-        "interfaces = [\"eth0.5\", \"eth0\"]",
-    );
-    ensure!(tagged != plain, "the configuration names no interface eth0");
-    for host in ["client", PROXY] {
-        let netns = lab.netns(host);
-        netns.ip(&format!(
-            "link add link {INTERFACE} name eth0.5 type vlan id 5"
-        ))?;
-        netns.ip("link set eth0.5 up")?;
-        for interface in ["all", INTERFACE, "eth0/5"] {
-            netns.sysctl(&format!("net/ipv4/conf/{interface}/rp_filter"), "0")?;
-        }
+    with_options(lab, counts, Vec::new())?; // from here on the client knows the VIP's link-layer address
+    let (vip, client) = (lab.vip().ip(), lab.netns("client"));
+    let neighbour = client.ip(&format!("neighbour show {vip} dev {INTERFACE}"))?;
+    let words: Vec<&str> = neighbour.split_whitespace().collect();
+    let link = words.iter().skip_while(|word| **word != "lladdr").nth(1);
+    let link = link.with_context(|| format!("no address of {vip}: {neighbour}"))?;
+    let own = lab.topology.client().v4().to_string();
+    let tagged = |tag: u16| {
+        let mut python = client.command(requirements::PYTHON);
+        python.args(["-c", TAGGED, &own, &vip.to_string(), link, &tag.to_string()]);
+        command::run(&mut python)
+    };
+    const PRIORITY: u16 = 5 << 13;
+    for (tag, expected) in [
+        (PRIORITY, "answered"),
+        (5, "silence"),
+        (PRIORITY | 5, "silence"),
+    ] {
+        let came = tagged(tag)?;
+        ensure!(came.trim() == expected, "tag {tag:#06x}: {came}");
     }
-    let client = lab.netns("client");
-    let own = client.ip("-4 -o address show dev eth0")?;
-    let own = own
-        .split_whitespace()
-        .skip_while(|word| *word != "inet")
-        .nth(1)
-        .and_then(|address| address.split('/').next())
-        .context("the client has no IPv4 address")?
-        .to_owned();
-    let by = |interface: &str| format!("route replace {vip}/32 dev {interface} src {own}");
-    client.ip(&by("eth0.5"))?;
-    lab.run_with(PROXY, &tagged)?;
-    with_options(lab, counts, Vec::new()).context("VLAN 5")?;
-
-    lab.run_with(PROXY, &plain)?;
-    client.ip(&format!(
-        "link add link {INTERFACE} name eth0.0 type vlan id 0"
-    ))?;
-    client.ip("link set eth0.0 up")?;
-    client.sysctl("net/ipv4/conf/eth0/0/rp_filter", "0").ok();
-    client.ip(&by("eth0.0"))?;
-    with_options(lab, counts, Vec::new()).context("priority tag")?;
-    Ok("on a VLAN's interface, and with a priority tag".to_owned())
+    Ok("a priority tag is taken off, a VLAN's frame is left to the VLAN's interface".to_owned())
 }
 
 fn is_relay(lab: &Lab) -> bool {
