@@ -286,11 +286,29 @@ static __always_inline int answer_reset(struct __sk_buff *skb, struct packet *p,
 	return reset(skb, p, COUNT_RESET_ANSWERED);
 }
 
-/* Whether the packet may be of a new connection on the addresses of the one that is there. The mark alone is not enough: it is lost when user
- * space writes the entry just after the SYN. The new connection's acknowledgement numbers then say it. */
-static __always_inline int may_be_new(const struct packet *p, const struct flow_entry *entry)
+/* Whether the packet was sent later than all that the entry remembers: by its clock; in the same millisecond, or without one, by the client's
+ * initial sequence number, which grows with time (RFC 6528 3, RFC 6191 2). */
+static __noinline int is_later(struct __sk_buff *skb, const struct packet *p, const struct flow_entry *entry)
 {
-	return entry->flags & FLOW_REUSED || !is_plausible(p, entry);
+	struct options own;
+	__s32 later = 0;
+
+	if (!p || !entry)
+		return 0;
+	if (entry->offers & OFFER_TIMESTAMPS) {
+		parse_options(skb, p, &own);
+		if (own.timestamps)
+			later = distance(entry->newest_tsval, own.tsval);
+	}
+	return later > 0 || (later == 0 && distance(entry->first_seq, p->seq) > 0);
+}
+
+/* Whether the packet may be of a new connection on the addresses of the one that is there. The mark alone is not enough: it is lost when user
+ * space writes the entry just after the SYN. The acknowledgement number says it then; but so it does of what an earlier connection sent, and
+ * comes late. */
+static __always_inline int may_be_new(struct __sk_buff *skb, const struct packet *p, const struct flow_entry *entry)
+{
+	return entry->flags & FLOW_REUSED || (!is_plausible(p, entry) && is_later(skb, p, entry));
 }
 
 static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const struct vip *vip)
@@ -309,7 +327,7 @@ static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const
 	}
 	if (!(p->flags & (TCP_ACK | TCP_RST)))
 		return drop(COUNT_DROP_BAD_FLAGS);
-	if ((!entry || may_be_new(p, entry)) && !(p->flags & TCP_RST)) {
+	if ((!entry || may_be_new(skb, p, entry)) && !(p->flags & TCP_RST)) {
 		int verdict = answer_probe(skb, p, &head.key, entry);
 		if (verdict < 0 && (entry || p->payload_length || p->flags & TCP_FIN))
 			verdict = begin(skb, p, &head.key, entry, &head);

@@ -295,11 +295,28 @@ fn a_port_used_again_is_known_though_user_space_wrote_the_entry_after_the_syn() 
         seq: 7_000_000,
         ..Tcp::syn(CLIENT, VIP)
     });
-    let ack = request.ack.unwrap();
-    bench.bind(flow_entry {
-        newest_ack: ack ^ 1 << 31,
+    let old = flow_entry {
+        newest_ack: request.ack.unwrap() ^ 1 << 31,
+        first_seq: 1000,
+        newest_tsval: 77,
         ..bound(2000)
-    });
+    };
+    // A late segment of a connection before the one that is there is not of a new one.
+    for present in [
+        flow_entry {
+            newest_tsval: 79,
+            ..old
+        },
+        flow_entry {
+            newest_tsval: 78,
+            first_seq: 7_000_100,
+            ..old
+        },
+    ] {
+        bench.bind(present);
+        assert_eq!(bench.verdict(&request.frame()), dropped("bad_ack"));
+    }
+    bench.bind(old);
     let acknowledgement = Tcp {
         flags: "",
         payload: vec![],
