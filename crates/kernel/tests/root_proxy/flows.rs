@@ -233,7 +233,7 @@ fn the_entry_remembers_the_newest() {
         (600, 9000, 64000)
     );
     assert!(
-        (50..1050).contains(&entry.min_rtt_ms),
+        (49..1050).contains(&entry.min_rtt_ms), // two clocks, each cut to a millisecond
         "{}",
         entry.min_rtt_ms
     );
