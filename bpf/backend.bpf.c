@@ -42,6 +42,7 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct packe
 		return socket.state ? pass(passed) : drop(COUNT_REFUSE_UNKNOWN);
 	}
 	flow->seen_ns = bpf_ktime_get_ns();
+	note_acknowledgement(flow, p->ack);
 	if (flow->state == SERVED_FENCED || flow->state == SERVED_REFUSED)
 		return drop(COUNT_FENCE_DROPPED);
 	if (!is_adopted(skb, &key, flow))
@@ -150,6 +151,8 @@ SEC("tc") int backend_egress(struct __sk_buff *skb)
 		return drop(COUNT_FENCE_DROPPED);
 	if (flow->state == SERVED_ENDED)
 		return TC_NEXT;
+	if (may_be_elsewhere(flow))
+		return drop(COUNT_NO_LEASE);
 	if (flow->state == SERVED_ADOPTING) {
 		if (p.flags & TCP_RST && !is_of_connection(skb)) {
 			/* The kernel's own answer to a bind that it made no socket of (no syncookies): the client must not hear it, the request

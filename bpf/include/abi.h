@@ -76,6 +76,7 @@ enum served_flags {
 	SERVED_WAITED_FOR = 1 << 1, /* a release was refused as busy: tell the proxy when it may ask again */
 	SERVED_CLIENT_FIN = 1 << 2,
 	SERVED_SERVER_FIN = 1 << 3,
+	SERVED_ACKNOWLEDGED = 1 << 4, /* the client has something of its answers */
 };
 
 /* Where in an answer the framing stands (framing.h). */
@@ -108,6 +109,11 @@ struct served_flow {
 	__u32 refusal;     /* enum refusal, if refused */
 	struct framing framing;
 	__u64 seen_ns;
+};
+
+/* Until then a proxy surely does not take this node for dead (CLOCK_MONOTONIC). */
+struct lease {
+	__u64 until_ns;
 };
 
 /* ---- configuration of the programs ------------------------------------------------------------------------------------ */
@@ -261,6 +267,7 @@ enum refusal {
 	X(CLOSED, "answered", "closed")                             \
 	X(RELEASE_UNKNOWN_FLOW, "answered", "unknown_flow")         \
 	X(FENCE_DROPPED, "dropped", "fenced")                       \
+	X(NO_LEASE, "dropped", "no_lease")                           \
 	X(REFUSE_BAD_TAG, "dropped", "bad_tag")                     \
 	X(REFUSE_MALFORMED, "dropped", "malformed")                 \
 	X(REFUSE_STALE, "dropped", "stale_bind")                    \

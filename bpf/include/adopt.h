@@ -213,6 +213,7 @@ static __always_inline int adopt(struct __sk_buff *skb, const struct packet *out
 			}
 			take_state(held, bind, outer);
 			held->seen_ns = bpf_ktime_get_ns();
+			note_acknowledgement(held, inner->ack);
 			if (inner->flags & TCP_FIN) {
 				held->flags |= SERVED_CLIENT_FIN;
 				held->client_fin = inner->seq + inner->payload_length + 1;

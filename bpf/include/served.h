@@ -37,6 +37,32 @@ struct {
 	__uint(max_entries, 1 << 20);
 } notices SEC(".maps");
 
+/* By proxy: user space writes them as heartbeats come. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __be32[4]);
+	__type(value, struct lease);
+} leases SEC(".maps");
+
+/* Whether another server may have the flow's request by now (H8): nothing of an answer arrived, and the proxy may take this node for dead. What
+ * is not sent now the kernel sends again, when the proxy is heard; unless it says first that the flow is released. */
+static __always_inline int may_be_elsewhere(const struct served_flow *flow)
+{
+	struct lease *lease;
+
+	if (flow->flags & SERVED_ACKNOWLEDGED)
+		return 0;
+	lease = bpf_map_lookup_elem(&leases, flow->proxy);
+	return lease && bpf_ktime_get_ns() > lease->until_ns;
+}
+
+static __always_inline void note_acknowledgement(struct served_flow *flow, __u32 ack)
+{
+	if (distance(flow->ack, ack) > 0)
+		flow->flags |= SERVED_ACKNOWLEDGED;
+}
+
 /* For the skeleton: a type that no map names would not reach Rust. */
 const volatile struct notice notice_layout;
 

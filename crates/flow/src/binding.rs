@@ -14,6 +14,9 @@ const NEVER: u32 = 0x7fff_ffff;
 /// A request that so many servers have refused goes to the relay.
 const MAX_REFUSALS: usize = 3;
 
+/// Of what may be held, requests that are not answered may take this part.
+const UNANSWERED_SHARE: usize = 4;
+
 /// Round trips of which nothing is known are told to the server as at most this (ms), whatever the timestamps say: the
 /// client may have thought in between. The kernel's retransmission timeout is then about a second.
 const UNKNOWN_RTT_MS: i32 = 333;
@@ -155,6 +158,16 @@ impl<D: Decide> Transition<'_, D> {
                 segment.ack = entry.bind_ack;
                 self.tell_round_trip(&entry, segment);
             }
+        }
+        if let ([segment], true) = (&segments[..], batch.idempotent)
+            && entry.bind_seq == start
+            && segment.payload_end() == entry.boundary
+            && matches!(batch.to, Target::Server(_))
+        {
+            let room = self.limits.max_held_bytes / UNANSWERED_SHARE;
+            let (segment, now) = (segment.clone(), self.now.mono);
+            self.unanswered
+                .remember(self.key, &entry, segment, room, now);
         }
         // What the kernel forwards by the table must not overtake the bind: while the client still sends bytes of the request, the
         // table comes last. Otherwise it comes first, because the next packet is the acknowledgement of the answer.

@@ -38,6 +38,9 @@ pub trait Decide {
         present: Option<ServerId>,
         excluded: &[ServerId],
     ) -> Target;
+
+    /// Whether a server is out: what it has is lost.
+    fn is_out(&self, server: ServerId) -> bool;
 }
 
 /// What bounds the owner in time and memory.
@@ -73,6 +76,13 @@ pub enum Event {
     Answer(ReleaseAnswer),
     /// A server tells what happened to a bind.
     Notice(Notice),
+    /// The server that has the flow is out.
+    Lost {
+        /// The flow.
+        key: FlowKey,
+        /// The server.
+        server: ServerId,
+    },
 }
 
 /// Something to do, in the given order and before the next event.
@@ -106,6 +116,13 @@ pub enum Action {
         to: ServerId,
         /// What it is asked.
         request: Release,
+    },
+    /// Say this to the client, as its server.
+    Say {
+        /// The flow.
+        key: FlowKey,
+        /// What is said.
+        segment: Segment,
     },
     /// Reset the client's connection. What still comes of it the kernel answers by its entry.
     Reset {
@@ -163,6 +180,10 @@ counters! {
     UnknownFlow = "unknown_flow",
     /// A server did not answer releases.
     ReleaseTimeout = "release_timeout",
+    /// A flow's server was out.
+    ServerLost = "server_lost",
+    /// A request whose server was out was given to another.
+    AskedAnother = "asked_another",
     /// The client's connection was reset.
     Reset = "reset",
     /// The client's connection was begun anew while the old one lived.

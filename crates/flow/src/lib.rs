@@ -26,12 +26,15 @@ mod assembler;
 mod binding;
 mod entry;
 mod event;
+mod losing;
 mod members;
 mod moving;
+mod owed;
 mod owner;
 mod pending;
 mod requests;
 mod transition;
+mod unanswered;
 
 #[cfg(test)]
 mod tests;

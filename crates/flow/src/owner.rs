@@ -2,9 +2,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use baton_packet::FlowKey;
+use baton_policy::ServerId;
 
+use crate::owed::Owed;
 use crate::pending::Pending;
 use crate::transition::Transition;
+use crate::unanswered::Unanswered;
 use crate::{Action, Counter, Decide, Entry, Event, Limits, Now, Table};
 
 /// A flow may take this part of what is still free, so that those who hold much never fill all of it: a new request
@@ -21,6 +24,8 @@ pub struct Owner {
     deadlines: BTreeSet<(Duration, FlowKey)>,
     /// What all pending flows cost (bytes).
     held: usize,
+    unanswered: Unanswered,
+    owed: Owed,
 }
 
 impl Owner {
@@ -31,6 +36,8 @@ impl Owner {
             pending: HashMap::new(),
             deadlines: BTreeSet::new(),
             held: 0,
+            unanswered: Unanswered::default(),
+            owed: Owed::default(),
         }
     }
 
@@ -43,8 +50,13 @@ impl Owner {
         decide: &mut impl Decide,
         out: &mut Vec<Action>,
     ) {
+        if let Event::Answer(answer) = &event
+            && self.owed.answer(answer)
+        {
+            return;
+        }
         let key = match &event {
-            Event::Segment { key, .. } => *key,
+            Event::Segment { key, .. } | Event::Lost { key, .. } => *key,
             Event::Answer(answer) => answer.key,
             Event::Notice(notice) => notice.key,
         };
@@ -63,6 +75,7 @@ impl Owner {
                 } => transition.segment(entry, pending, vip, segment, fresh),
                 Event::Answer(answer) => transition.answer(entry, pending, &answer),
                 Event::Notice(notice) => transition.notice(entry, pending, &notice),
+                Event::Lost { server, .. } => transition.lost(entry, pending, server),
             },
         );
     }
@@ -75,6 +88,7 @@ impl Owner {
         decide: &mut impl Decide,
         out: &mut Vec<Action>,
     ) {
+        self.unanswered.tick(now.mono, table);
         while let Some((_, key)) = self
             .deadlines
             .first()
@@ -94,7 +108,11 @@ impl Owner {
 
     /// When [`tick`](Owner::tick) is to be called next, by the monotonic clock.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let first = self.deadlines.first().map(|(at, _)| *at);
+        let look = self.unanswered.next_deadline();
+        first.map_or(look, |first| {
+            Some(look.map_or(first, |look| look.min(first)))
+        })
     }
 
     /// Takes other limits. What is held already stays, with the times it was given.
@@ -102,9 +120,19 @@ impl Owner {
         self.limits = limits;
     }
 
+    /// A server is heard again: asks it to let go of the flows that were taken from it. `true`: it has.
+    pub fn settle(&mut self, server: ServerId, out: &mut Vec<Action>) -> bool {
+        self.owed.ask(server, out)
+    }
+
     /// What the flows in transition cost (bytes); at most [`Limits::max_held_bytes`].
     pub fn held_bytes(&self) -> usize {
         self.held
+    }
+
+    /// What the requests cost that servers have not answered (bytes): they are kept for the case that the server dies.
+    pub fn unanswered_bytes(&self) -> usize {
+        self.unanswered.held()
     }
 
     /// Flows in transition.
@@ -130,7 +158,10 @@ impl Owner {
             pending = None;
             out.push(Action::Count(Counter::Forgotten));
         }
-        let free = self.limits.max_held_bytes.saturating_sub(self.held);
+        let free = self
+            .limits
+            .max_held_bytes
+            .saturating_sub(self.held + self.unanswered.held());
         let mut transition = Transition {
             key,
             now,
@@ -138,6 +169,8 @@ impl Owner {
             room: free / SHARE,
             decide,
             out,
+            unanswered: &mut self.unanswered,
+            owed: &mut self.owed,
         };
         let pending = change(&mut transition, entry, pending);
         if let Some(pending) = pending.filter(|held| held.is_needed() && held.cost() <= free) {

@@ -5,6 +5,7 @@ use baton_policy::ServerId;
 use bytes::Bytes;
 
 use crate::assembler::Assembler;
+use crate::losing::Probe;
 use crate::moving::Move;
 use crate::requests::Batch;
 use crate::{Entry, Limits};
@@ -39,6 +40,8 @@ pub(crate) struct Pending {
     head_since: Option<Duration>,
     /// The request is whole, and waits for the server that has the flow.
     pub(crate) moving: Option<Move>,
+    /// The server that has the flow is out, and the client is asked what it has.
+    pub(crate) probe: Option<Probe>,
 }
 
 /// The segment exceeds what may be held.
@@ -64,6 +67,7 @@ impl Pending {
             since: now,
             head_since: None,
             moving: None,
+            probe: None,
         }
     }
 
@@ -74,7 +78,7 @@ impl Pending {
 
     /// Whether there is anything to remember.
     pub(crate) fn is_needed(&self) -> bool {
-        !self.bytes.is_empty() || !self.excluded.is_empty()
+        !self.bytes.is_empty() || !self.excluded.is_empty() || self.probe.is_some()
     }
 
     /// Takes a segment's bytes from `start` on. `room`: what this flow may cost.
@@ -156,6 +160,9 @@ impl Pending {
 
     /// When time alone changes something.
     pub(crate) fn deadline(&self, limits: &Limits) -> Duration {
+        if let Some(probe) = self.probe {
+            return probe.deadline();
+        }
         match (&self.moving, self.head_since) {
             (Some(moving), _) => moving.deadline(limits).min(self.end()),
             (None, Some(since)) if self.bytes.has_hole() => since + limits.head_wait.max(HOLE_WAIT),

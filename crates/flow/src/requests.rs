@@ -5,6 +5,9 @@ use crate::Target;
 /// Longest request that is followed by its length; longer ones pin the flow. Sequence numbers compare within 2^31.
 const MAX_FOLLOWED: u64 = 1 << 30;
 
+/// Methods that may be executed twice (RFC 9110 9.2.2).
+const IDEMPOTENT: [&str; 5] = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"];
+
 /// What stands where a request must begin.
 pub(crate) enum Found {
     /// Nothing, or the beginning of a head.
@@ -36,6 +39,8 @@ pub(crate) struct Batch {
     pub(crate) length: u32,
     /// Where the last one ends is not known: everything from here on belongs to it.
     pub(crate) pinned: bool,
+    /// All may be executed twice (RFC 9110 9.2.2).
+    pub(crate) idempotent: bool,
 }
 
 impl Batch {
@@ -47,6 +52,7 @@ impl Batch {
             bodiless: 0,
             length: 0,
             pinned: to == Target::Relay,
+            idempotent: true,
         };
         batch.add(head);
         batch
@@ -60,12 +66,14 @@ impl Batch {
             bodiless: 0,
             length: 0,
             pinned: true,
+            idempotent: false,
         }
     }
 
     /// One more request behind the others.
     pub(crate) fn add(&mut self, head: &RequestHead) {
         self.requests += 1;
+        self.idempotent &= IDEMPOTENT.contains(&head.method.as_str());
         self.bodiless = self.bodiless << 1 | u32::from(head.is_head_method());
         let body = match head.body {
             BodyLength::Length(length) => Some(length),

@@ -1,6 +1,7 @@
 //! What the tests share: one flow, a table, servers chosen by the path's first digit.
 
 mod bounds;
+mod losing;
 mod members;
 mod model;
 mod pairs;
@@ -56,6 +57,7 @@ fn options() -> ClientOptions {
 #[derive(Debug, Default)]
 struct ByPath {
     asked: usize,
+    out: Vec<ServerId>,
 }
 
 impl Decide for ByPath {
@@ -78,13 +80,18 @@ impl Decide for ByPath {
         let Some(pool) = pool(&head.path) else {
             return Target::Relay;
         };
-        let stays = |server: &ServerId| server.0 % 10 == pool && !excluded.contains(server);
+        let usable = |server: &ServerId| !excluded.contains(server) && !self.out.contains(server);
+        let stays = |server: &ServerId| server.0 % 10 == pool && usable(server);
         let other = || {
             (0..)
                 .map(|i| ServerId(10 * i + pool))
-                .find(|server| !excluded.contains(server))
+                .find(|server| usable(server))
         };
         Target::Server(present.filter(stays).or_else(other).unwrap())
+    }
+
+    fn is_out(&self, server: ServerId) -> bool {
+        self.out.contains(&server)
     }
 }
 
@@ -329,6 +336,9 @@ fn brief(actions: &[Action]) -> String {
             }
             Action::Release { to, request } if request.force => format!("force {}", to.0),
             Action::Release { to, .. } => format!("ask {}", to.0),
+            Action::Say { segment, .. } => {
+                format!("say {}/{}", segment.seq - ACK, segment.ack - FIRST)
+            }
             Action::Reset { seq, ack, .. } => format!("reset {}/{}", *seq - ACK, *ack - FIRST),
             Action::Count(counter) => format!("+{}", counter.name()),
         });

@@ -3,8 +3,10 @@ use baton_policy::ServerId;
 use baton_wire::{Notice, Outcome, Release, ReleaseAnswer, What};
 
 use crate::moving::Move;
+use crate::owed::Owed;
 use crate::pending::{OverLimit, Pending};
 use crate::requests::Batch;
+use crate::unanswered::Unanswered;
 use crate::{Action, ClientOptions, Counter, Decide, Entry, Limits, Now, Target};
 
 /// How long segments may overtake each other, and notices be late (ms).
@@ -19,6 +21,8 @@ pub(crate) struct Transition<'a, D> {
     /// What this flow may cost (bytes).
     pub(crate) room: usize,
     pub(crate) decide: &'a mut D,
+    pub(crate) unanswered: &'a mut Unanswered,
+    pub(crate) owed: &'a mut Owed,
     pub(crate) out: &'a mut Vec<Action>,
 }
 
@@ -61,6 +65,11 @@ impl<D: Decide> Transition<'_, D> {
                 return None;
             }
         };
+        if let Some(Target::Server(server)) = entry.bound
+            && self.decide.is_out(server)
+        {
+            return self.lost(Some(entry), pending, server);
+        }
         let undecided = match entry.bound {
             Some(to) => self.pass_known(&entry, to, segment),
             None => Some(segment),
@@ -192,6 +201,9 @@ impl<D: Decide> Transition<'_, D> {
         pending: Option<Pending>,
     ) -> Option<Pending> {
         let (entry, mut pending) = entry.zip(pending)?;
+        if let Some(probe) = pending.probe {
+            return self.look(&entry, pending, probe);
+        }
         let now = self.now.mono;
         match pending.moving {
             Some(moving) if moving.is_lost(self.limits, now) => {
@@ -330,7 +342,7 @@ impl<D: Decide> Transition<'_, D> {
         pending
     }
 
-    fn request(&self, entry: &Entry, force: bool) -> Release {
+    pub(crate) fn request(&self, entry: &Entry, force: bool) -> Release {
         Release {
             key: self.key,
             epoch: entry.epoch,
@@ -355,7 +367,7 @@ impl<D: Decide> Transition<'_, D> {
 
     /// Resets the client's connection, and has the kernel answer so whatever it still sends: a reset may get lost, or be answered with a
     /// challenge (RFC 5961 3.2). After a while the entry goes.
-    fn reset(&mut self, entry: &Entry) -> Option<Pending> {
+    pub(crate) fn reset(&mut self, entry: &Entry) -> Option<Pending> {
         self.count(Counter::Reset);
         let seq = if entry.bound.is_some() {
             entry.newest_ack

@@ -1,6 +1,6 @@
 //! The layouts of `bpf/include/abi.h`, as the skeletons generated them, and their way to and from bytes.
 
-pub use crate::skeletons::backend::types::{notice, served_flow, service};
+pub use crate::skeletons::backend::types::{lease, notice, served_flow, service};
 pub use crate::skeletons::proxy::types::{endpoint, flow_entry, punt, server, settings, vip};
 use baton_packet::FlowKey;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -84,7 +84,7 @@ macro_rules! plain {
 
 plain! {
     endpoint: 20, flow_entry: 80, punt: 48, settings: 96, server: 40, vip: 8,
-    notice: 68, served_flow: 88, service: 20,
+    lease: 8, notice: 68, served_flow: 88, service: 20,
     crate::skeletons::backend::types::settings: 96,
     crate::skeletons::backend::types::flow_key: 36, crate::skeletons::proxy::types::flow_key: 36,
 }

@@ -10,7 +10,7 @@ use crate::{Error, Injector, Queue, Result, Settings, Told};
 use baton_packet::FlowKey;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -21,6 +21,21 @@ pub struct Service {
     pub vip: SocketAddr,
     /// Where the web server listens, on this host.
     pub listen: SocketAddr,
+}
+
+/// Until when each proxy surely does not take this node for dead; may be used from any thread. A proxy that never had one is not waited for.
+pub struct Leases(Table<abi::lease>);
+
+impl Leases {
+    /// `until`: by CLOCK_MONOTONIC.
+    pub fn grant(&self, proxy: IpAddr, until: Duration) -> Result<()> {
+        let key = address_words(proxy);
+        let lease = abi::lease {
+            until_ns: until.as_nanos() as u64,
+        };
+        let key: Vec<u8> = key.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        self.0.put(&key, &lease)
+    }
 }
 
 /// The agent's programs and tables.
@@ -129,6 +144,11 @@ impl Backend {
     pub fn injector(&self) -> Result<Injector> {
         let served = Table::of("served", &self.skel.maps.served)?;
         Injector::new(&self.skel.progs.backend_inject, served)
+    }
+
+    /// The leases.
+    pub fn leases(&self) -> Result<Leases> {
+        Ok(Leases(Table::of("leases", &self.skel.maps.leases)?))
     }
 
     /// What the programs tell.

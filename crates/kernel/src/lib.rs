@@ -24,7 +24,7 @@ mod skeletons;
 mod table;
 
 pub use attach::interface_index;
-pub use backend::{Backend, Service};
+pub use backend::{Backend, Leases, Service};
 pub use counters::{Counter, Counters};
 pub use error::{Error, Result};
 pub use events::{Event, Events, Offered, Punt, Queue, Told};

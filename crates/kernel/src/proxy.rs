@@ -89,6 +89,27 @@ impl Flows {
         Ok(stay)
     }
 
+    /// Flows that are bound to one of these servers (indices), and of which no packet came for `silence`; at most `most`.
+    pub fn bound_to(
+        &self,
+        servers: &[u16],
+        silence: Duration,
+        most: usize,
+    ) -> Result<Vec<(FlowKey, u16)>> {
+        let now = monotonic().as_nanos() as u64;
+        let mut found = Vec::new();
+        self.0.visit(|key, entry| {
+            let is_bound = entry.state == abi::flow_state::BOUND
+                && entry.flags & abi::flow_flags::LOCAL == 0
+                && servers.contains(&entry.server);
+            let silent = u128::from(now.saturating_sub(entry.seen_ns)) > silence.as_nanos();
+            if is_bound && silent && found.len() < most {
+                found.extend(key_from_bytes(key).map(|key| (key, entry.server)));
+            }
+        })?;
+        Ok(found)
+    }
+
     /// All flows of the moment.
     pub fn all(&self) -> Result<Vec<(FlowKey, flow_entry)>> {
         let mut all = Vec::new();

@@ -98,6 +98,12 @@ impl Health {
         self.of(node, |_| true)
     }
 
+    /// Whether what the node has is lost.
+    pub(crate) fn is_out(&self, node: IpAddr) -> bool {
+        let standing = self.0.get(&node).map(|(standing, _)| *standing);
+        matches!(standing, Some(Standing::Silent | Standing::NeverHeard))
+    }
+
     /// Whether the node is one whose heartbeats are waited for.
     pub(crate) fn knows(&self, node: IpAddr) -> bool {
         self.0.contains_key(&node)

@@ -303,4 +303,8 @@ impl Decide for ByPath {
         let server = present.into_iter().chain(others).find(fits);
         server.map_or(Target::Relay, Target::Server)
     }
+
+    fn is_out(&self, _: ServerId) -> bool {
+        false
+    }
 }

@@ -199,3 +199,65 @@ fn a_release_of_what_has_no_socket() {
         "asked again it says so again"
     );
 }
+
+/// A segment of the flow's server.
+fn answer(flags: &'static str, payload: &[u8]) -> Vec<u8> {
+    let segment = Tcp {
+        from: at(VIP),
+        to: at(CLIENT),
+        seq: 500,
+        ack: Some(1018),
+        flags,
+        options: vec![],
+        payload: payload.to_vec(),
+    };
+    segment.frame()
+}
+
+#[test]
+fn an_answer_begins_only_while_the_proxy_cannot_take_the_node_for_dead() {
+    let mut bench = Bench::new();
+    // `serving` names no proxy: all zero.
+    let proxy = "::".parse().unwrap();
+    let leases = bench.backend.leases().unwrap();
+    let say = |bench: &mut Bench| {
+        let (verdict, _) = bench.backend.test_egress(&answer("P", b"HTTP")).unwrap();
+        (verdict, bench.watch.moved().join(" "))
+    };
+    bench.hold(serving(1));
+    assert_eq!(say(&mut bench), (NEXT, String::new()), "no heartbeats");
+    let minute = std::time::Duration::from_secs(60);
+    let now = baton_kernel::monotonic();
+    leases.grant(proxy, now + minute).unwrap();
+    assert_eq!(say(&mut bench), (NEXT, String::new()));
+    leases.grant(proxy, now).unwrap();
+    assert_eq!(say(&mut bench), dropped("no_lease"));
+    // Once the client has something of it, no other server can get the request.
+    bench.verdict(
+        &Tcp {
+            ack: Some(501),
+            payload: vec![],
+            ..request(1018)
+        }
+        .frame(),
+    );
+    assert_eq!(say(&mut bench), (NEXT, String::new()));
+}
+
+#[test]
+fn the_kernels_own_reset_of_a_bind_is_a_refusal() {
+    let mut bench = Bench::new();
+    bench.hold(served_flow {
+        state: served_state::ADOPTING,
+        ..serving(1)
+    });
+    bench.backend.test_egress(&answer("R", b"")).unwrap();
+    let mut told = Vec::new();
+    bench.told.drain(&mut told);
+    assert_eq!(
+        told.iter().map(|told| told.what).collect::<Vec<_>>(),
+        [REFUSED]
+    );
+    assert_eq!(bench.watch.moved().join(" "), "dropped/adoption_refused");
+    assert_eq!(bench.held().state, served_state::REFUSED);
+}

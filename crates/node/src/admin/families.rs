@@ -45,6 +45,11 @@ pub static HELD_BYTES: Family = Family::gauge(
     "baton_held_bytes",
     "Bytes of undecided requests held in user space",
 );
+/// Requests without answer, kept for the case that their server dies.
+pub static UNANSWERED_BYTES: Family = Family::gauge(
+    "baton_unanswered_bytes",
+    "Bytes of requests kept until their server answers",
+);
 /// Events lost because the ring buffer was full.
 pub static RING_LOST: Family = Family::counter(
     "baton_ring_buffer_lost",

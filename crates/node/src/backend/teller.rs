@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use baton_kernel::{Backend, Events, Service, Told};
+use baton_flow::Heard;
+use baton_kernel::{Backend, Events, Leases, Service, Told};
 use baton_wire::{Key, Keys, Message, Notice, Role, What, encode_notices};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
@@ -79,6 +80,7 @@ impl Teller {
             heartbeats: Heartbeats::new(config, Role::Backend, tally.clone())?,
             socket,
             address,
+            leases: program.leases()?,
             found,
             look_again,
             looked: None,
@@ -119,6 +121,7 @@ struct Speaker {
     socket: UdpSocket,
     address: SocketAddr,
     heartbeats: Heartbeats,
+    leases: Leases,
     found: Arc<Findings>,
     look_again: Arc<Notify>,
     looked: Option<Instant>,
@@ -180,7 +183,12 @@ impl Speaker {
             };
             match Message::decode(&bytes[..length], keys) {
                 Ok(Message::Heartbeat(heartbeat)) => {
-                    self.heartbeats.hear(heartbeat);
+                    let proxy = heartbeat.node;
+                    if let Heard::Proved { lease, .. } = self.heartbeats.hear(heartbeat)
+                        && let Err(error) = self.leases.grant(proxy, lease)
+                    {
+                        tracing::debug!(%proxy, %error, "a lease could not be written");
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => tracing::trace!(%from, %error, "message"),

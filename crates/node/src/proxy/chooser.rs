@@ -62,6 +62,11 @@ impl Chooser {
 }
 
 impl Decide for Chooser {
+    fn is_out(&self, ServerId(slot): ServerId) -> bool {
+        let node = self.nodes.get(usize::from(slot));
+        node.is_some_and(|node| self.health.borrow().is_out(*node))
+    }
+
     fn decide(
         &mut self,
         vip: u16,

@@ -37,7 +37,7 @@ pub(super) struct Effects {
     numbers: Arc<Numbers>,
     cluster: UdpSocket,
     local: [UdpSocket; 2],
-    reset: [Socket; 2],
+    to_client: [Socket; 2],
     packet: Vec<u8>,
 }
 
@@ -66,7 +66,7 @@ impl Effects {
                 local(Ipv4Addr::LOCALHOST.into())?,
                 local(Ipv6Addr::LOCALHOST.into())?,
             ],
-            reset: [raw(Domain::IPV4)?, raw(Domain::IPV6)?],
+            to_client: [raw(Domain::IPV4)?, raw(Domain::IPV6)?],
             packet: Vec::with_capacity(2048),
         })
     }
@@ -96,6 +96,7 @@ impl Effects {
                     let message = request.encode(&self.ways.keys.current);
                     self.send_message(to, &message);
                 }
+                Action::Say { key, segment } => self.say(&key, &segment),
                 Action::Reset { key, seq, ack } => self.reset(&key, seq, ack),
                 Action::Count(counter) => self.numbers.count(counter),
             }
@@ -152,7 +153,12 @@ impl Effects {
             hop_limit: HOP_LIMIT,
             payload: Bytes::new(),
         };
-        let [v4, v6] = &self.reset;
+        self.say(key, &segment);
+    }
+
+    /// To the client, in the name of its server.
+    fn say(&self, key: &FlowKey, segment: &Segment) {
+        let [v4, v6] = &self.to_client;
         let socket = if key.is_ipv6() { v6 } else { v4 };
         // A raw socket takes an address without port.
         let to = SockAddr::from(SocketAddr::new(key.client().ip(), 0));

@@ -1,7 +1,7 @@
 //! The thread that decides: events from the kernel and from back ends in, actions and heartbeats out. All thinking is in `baton-flow` and
 //! `baton-policy`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -11,10 +11,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use baton_flow::{Action, ClientOptions, Entry, Event, Heard, Limits, Now, Owner, Standing, Table};
+use baton_flow::{
+    Action, ClientOptions, Decide as _, Entry, Event, Heard, Limits, Now, Owner, Standing, Table,
+};
 use baton_kernel::{Clock, Events, Flows, Punt, abi};
 use baton_packet::{FlowKey, Segment};
-use baton_policy::Mechanism;
+use baton_policy::{Mechanism, ServerId};
 use baton_wire::{Message, Role};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -30,6 +32,10 @@ use crate::keys;
 
 /// Messages taken between two looks at the ring buffer.
 const MESSAGES_AT_ONCE: usize = 256;
+/// Flows whose servers are out, taken between two looks at the ring buffer.
+const LOST_AT_ONCE: usize = 128;
+/// A server that is heard again is asked so often to let go.
+const READMIT: Duration = Duration::from_millis(100);
 /// The longest message between nodes (bytes).
 const MESSAGE_MAX: usize = 2048;
 
@@ -44,7 +50,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn new(config: &Config, plan: &Plan, health: Board) -> Result<Rules> {
+    fn new(config: &Config, plan: &Plan, health: Board) -> Result<Rules> {
         Ok(Rules {
             chooser: Chooser::new(config.policy.clone(), plan, health),
             ways: Ways {
@@ -81,6 +87,8 @@ fn agents(config: &Config) -> BTreeMap<IpAddr, Arc<str>> {
 /// What the engine is told.
 pub(super) enum Order {
     Reload(Box<Rules>),
+    /// These flows' servers are out.
+    Lost(Vec<(FlowKey, ServerId)>),
     Stop,
 }
 
@@ -88,6 +96,7 @@ pub(super) enum Order {
 pub(super) struct Orders {
     sender: Sender<Order>,
     wake: PipeWriter,
+    health: Board,
     thread: JoinHandle<()>,
 }
 
@@ -107,6 +116,7 @@ impl Orders {
         })?;
         socket.set_nonblocking(true)?;
         let rules = Rules::new(config, plan, health.clone())?;
+        let board = health.clone();
         let mut heartbeats = Heartbeats::new(config, Role::Proxy, numbers.heartbeats.clone())?;
         heartbeats
             .members
@@ -135,6 +145,8 @@ impl Orders {
                 heartbeats,
                 agents: rules.agents,
                 health,
+                lost: VecDeque::new(),
+                readmit_at: None,
                 clock,
                 numbers,
                 actions: Vec::new(),
@@ -148,8 +160,16 @@ impl Orders {
         Ok(Orders {
             sender,
             wake,
+            health: board,
             thread,
         })
+    }
+
+    /// From now on decides by this configuration.
+    pub(super) fn reload(&self, config: &Config, plan: &Plan) -> Result<()> {
+        let rules = Rules::new(config, plan, self.health.clone())?;
+        self.give(Order::Reload(Box::new(rules)));
+        Ok(())
     }
 
     pub(super) fn give(&self, order: Order) {
@@ -185,6 +205,9 @@ struct Engine {
     heartbeats: Heartbeats,
     agents: BTreeMap<IpAddr, Arc<str>>,
     health: Board,
+    /// Flows that are still to be dealt with.
+    lost: VecDeque<(FlowKey, ServerId)>,
+    readmit_at: Option<Duration>,
     clock: Clock,
     numbers: Arc<Numbers>,
     actions: Vec<Action>,
@@ -201,9 +224,11 @@ impl Engine {
             self.owner
                 .tick(now, &self.flows, &mut self.chooser, &mut self.actions);
             self.effects.carry_out(&mut self.actions);
+            self.decide_lost();
             self.beat();
             self.numbers
                 .set_undecided(self.owner.pending(), self.owner.held_bytes());
+            self.numbers.set_unanswered(self.owner.unanswered_bytes());
             if readable && self.take_orders() {
                 return;
             }
@@ -218,7 +243,8 @@ impl Engine {
             .map(|at| at.saturating_sub(baton_kernel::monotonic()));
         let pause = decision
             .unwrap_or(Duration::MAX)
-            .min(self.heartbeats.pause());
+            .min(self.heartbeats.pause())
+            .min(self.lost_pause());
         let ms = pause.as_micros().div_ceil(1000);
         let timeout = PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX);
         let fd = |fd| PollFd::new(fd, PollFlags::POLLIN);
@@ -230,6 +256,15 @@ impl Engine {
         // An interrupted wait looks for nothing; the next one does.
         let _ = poll(&mut fds, timeout);
         fds[2].any().unwrap_or(false)
+    }
+
+    /// How long nothing is due for servers that are out.
+    fn lost_pause(&self) -> Duration {
+        if self.lost.is_empty() {
+            self.readmit_at.map_or(Duration::MAX, |_| READMIT)
+        } else {
+            Duration::ZERO
+        }
     }
 
     fn now(&self) -> Now {
@@ -307,21 +342,55 @@ impl Engine {
     /// Heartbeats out; and what their absence means.
     fn beat(&mut self) {
         let key = &self.effects.ways.keys.current;
-        if self.heartbeats.tick(&self.socket, key) {
+        let changed = self.heartbeats.tick(&self.socket, key);
+        if changed
+            || self
+                .readmit_at
+                .is_some_and(|at| at <= baton_kernel::monotonic())
+        {
             self.publish();
+        }
+    }
+
+    /// Servers that are heard again get flows again once they have let go of those that were taken from them.
+    fn readmit(&mut self) {
+        let members = self.heartbeats.members.all();
+        let returning = members.filter(|(_, standing, _)| *standing == Standing::Returning);
+        let returning: Vec<IpAddr> = returning.map(|(node, ..)| node).collect();
+        self.readmit_at = None;
+        for node in returning {
+            let slot = self
+                .effects
+                .ways
+                .addresses
+                .iter()
+                .position(|at| *at == node);
+            let server = slot.map(|slot| ServerId(slot as u16));
+            if server.is_none_or(|server| self.owner.settle(server, &mut self.actions)) {
+                self.heartbeats.members.admit(node);
+            } else {
+                self.readmit_at = Some(baton_kernel::monotonic() + READMIT);
+            }
+        }
+        self.effects.carry_out(&mut self.actions);
+    }
+
+    /// A part of the flows whose servers are out.
+    fn decide_lost(&mut self) {
+        for _ in 0..LOST_AT_ONCE {
+            let Some((key, server)) = self.lost.pop_front() else {
+                return;
+            };
+            if self.chooser.is_out(server) {
+                self.handle(Event::Lost { key, server });
+            }
         }
     }
 
     /// Tells all that choose servers what is known of them now.
     fn publish(&mut self) {
-        let members = &mut self.heartbeats.members;
-        let returning = members
-            .all()
-            .filter(|(_, standing, _)| *standing == Standing::Returning);
-        for node in returning.map(|(node, ..)| node).collect::<Vec<_>>() {
-            members.admit(node);
-        }
-        let health = Health::new(members.all());
+        self.readmit();
+        let health = Health::new(self.heartbeats.members.all());
         let before = self.health.send_replace(Arc::new(health.clone()));
         for (node, name) in &self.agents {
             let address = node;
@@ -341,6 +410,7 @@ impl Engine {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Stop => return true,
+                Order::Lost(flows) => self.lost = flows.into(),
                 Order::Reload(rules) => {
                     self.chooser = rules.chooser;
                     self.effects.ways = rules.ways;

@@ -23,11 +23,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use baton_kernel::Clock;
+use baton_policy::ServerId;
 
 use crate::addresses::Addresses;
 use crate::config::Config;
 use crate::context::Context;
-use crate::health::Board;
 use crate::keys;
 use engine::{Order, Orders};
 use local::LocalRelay;
@@ -37,6 +37,8 @@ use plan::{Plan, Slots};
 /// How often forgotten flows are looked for, at most; and a sweep takes no more than this part of the time.
 const SWEEP: Duration = Duration::from_secs(5);
 const SWEEP_SHARE: u32 = 50;
+/// Flows of servers that are out, dealt with after one look at the table.
+const LOST_AT_ONCE: usize = 16_384;
 
 /// Runs until asked to stop; then what it attached and added is gone.
 pub async fn run(mut context: Context) -> Result<()> {
@@ -85,6 +87,8 @@ pub async fn run(mut context: Context) -> Result<()> {
 
     let mut config = config;
     let mut plan = plan;
+    // Servers whose flows are lost, and when these are looked for.
+    let (mut out, mut look_at) = (Vec::new(), Instant::now());
     let mut health = context.health.subscribe();
     let mut pause = SWEEP;
     loop {
@@ -102,14 +106,28 @@ pub async fn run(mut context: Context) -> Result<()> {
                 pause = SWEEP.max(began.elapsed() * SWEEP_SHARE);
             }
             Ok(()) = health.changed() => {
-                let offered = plan.offered(&config, &health.borrow_and_update());
-                program.set_vips(&offered)?;
+                let health = Arc::clone(&health.borrow_and_update());
+                program.set_vips(&plan.offered(&config, &health))?;
+                out = plan.out(&health);
+                look_at = Instant::now();
+            }
+            () = tokio::time::sleep_until(look_at.into()), if !out.is_empty() => {
+                let began = Instant::now();
+                let (flows, servers) = (program.flows(), out.clone());
+                let interval = config.cluster.heartbeat_interval;
+                // Who still hears from the client is not dead, whatever the heartbeats say.
+                let silence = interval * 3 / 2;
+                let found = tokio::task::spawn_blocking(move || flows.bound_to(&servers, silence, LOST_AT_ONCE)).await?;
+                match found {
+                    Ok(found) => orders.give(Order::Lost(found.into_iter().map(|(key, server)| (key, ServerId(server))).collect())),
+                    Err(error) => tracing::warn!(%error, "the flows of servers that are out could not be found"),
+                }
+                look_at = Instant::now() + interval.max(began.elapsed() * SWEEP_SHARE);
             }
             changed = context.config.changed() => {
                 changed.context("the configuration's source is gone")?;
                 let next = context.config.borrow_and_update().clone();
-                let health = &context.health;
-                match reload(&mut program, &mut addresses, &mut slots, &mut local, &orders, &next, clock, health).await {
+                match reload(&mut program, &mut addresses, &mut slots, &mut local, &orders, &next, clock).await {
                     Ok(planned) => (config, plan) = (next, planned),
                     Err(error) => tracing::error!(error = format!("{error:#}"), "the new configuration could not be applied in full"),
                 }
@@ -132,7 +150,6 @@ async fn reload(
     orders: &Orders,
     config: &Arc<Config>,
     clock: Clock,
-    health: &Board,
 ) -> Result<Plan> {
     let plan = Plan::new(config, addresses.mtu(&config.node.interfaces).await?, slots)?;
     let settings = keys::settings(config, clock)?;
@@ -140,8 +157,7 @@ async fn reload(
     local.reload(config, &settings)?;
     program.set_settings(&settings);
     apply(program, &plan)?;
-    let rules = engine::Rules::new(config, &plan, health.clone())?;
-    orders.give(Order::Reload(Box::new(rules)));
+    orders.reload(config, &plan)?;
     Ok(plan)
 }
 

@@ -41,6 +41,7 @@ pub(super) struct Numbers {
     flows: AtomicU64,
     pending: AtomicU64,
     held_bytes: AtomicU64,
+    unanswered_bytes: AtomicU64,
 }
 
 impl Numbers {
@@ -54,6 +55,7 @@ impl Numbers {
             flows: AtomicU64::new(0),
             pending: AtomicU64::new(0),
             held_bytes: AtomicU64::new(0),
+            unanswered_bytes: AtomicU64::new(0),
         }
     }
 
@@ -74,6 +76,10 @@ impl Numbers {
     pub(super) fn set_undecided(&self, pending: usize, held_bytes: usize) {
         self.pending.store(pending as u64, Relaxed);
         self.held_bytes.store(held_bytes as u64, Relaxed);
+    }
+
+    pub(super) fn set_unanswered(&self, bytes: usize) {
+        self.unanswered_bytes.store(bytes as u64, Relaxed);
     }
 
     fn value(&self, counter: Counter) -> u64 {
@@ -127,6 +133,7 @@ impl Numbers {
         samples.extend(self.heartbeats.samples("proxy"));
         samples.push(families::FLOWS.sample(&[("role", "proxy")], self.flows.load(Relaxed)));
         samples.push(families::PENDING_FLOWS.sample(&[], self.pending.load(Relaxed)));
+        samples.push(families::UNANSWERED_BYTES.sample(&[], self.unanswered_bytes.load(Relaxed)));
         samples.push(families::HELD_BYTES.sample(&[], self.held_bytes.load(Relaxed)));
         samples
     }

@@ -153,6 +153,15 @@ impl Plan {
 }
 
 impl Plan {
+    /// The slots of servers whose flows are lost.
+    pub(super) fn out(&self, health: &Health) -> Vec<u16> {
+        let slots = (0..).zip(&self.addresses);
+        slots
+            .filter(|(_, node)| health.is_out(**node))
+            .map(|(slot, _)| slot)
+            .collect()
+    }
+
     /// The VIPs, each with what all servers that its flows may come to take over.
     pub(super) fn offered(&self, config: &Config, health: &Health) -> Vec<Vip> {
         let offers_of = |vip: &Vip| {

@@ -4,6 +4,7 @@
 mod browser;
 mod clients;
 mod confirmed;
+mod deaths;
 mod downloads;
 mod edit;
 mod encapsulated;
@@ -132,6 +133,7 @@ fn hard_cases(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Result<
     }
     confirmed::cases(recorder, &mut ground, setting.short)?;
     let mut tapped = ground.other(|options| options.tapped = &["client", PROXY]);
+    deaths::cases(recorder, &mut tapped)?;
     releases::cases(recorder, &mut tapped, setting.short)?;
     repeated_binds::cases(recorder, &mut tapped, setting.short)?;
     strays::cases(recorder, &mut tapped, setting.short)?;

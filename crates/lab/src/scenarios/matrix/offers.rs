@@ -149,19 +149,23 @@ fn stands(
     without: &Without,
 ) -> anyhow::Result<()> {
     wait_until(&format!("{PROXY} knows of {server}"), PATIENCE, || {
-        let mut status = lab.netns(PROXY).command(lab.baton());
-        let status = command::run(status.args(["status", "--json"]))?;
-        let status: serde_json::Value = serde_json::from_str(&status)?;
-        let servers = status["servers"].as_array().cloned().unwrap_or_default();
-        let known = servers.iter().find(|known| known["name"] == server);
-        Ok(known.is_some_and(|known| {
-            let option = without.setting.trim_start_matches("net.ipv4.tcp_");
-            let listed = known["takes_over"]
-                .as_array()
-                .is_some_and(|all| all.iter().any(|name| name == option));
-            known["state"] == state && (!without.adopts || listed == takes_over)
-        }))
+        let known = standing(lab, server)?;
+        let option = without.setting.trim_start_matches("net.ipv4.tcp_");
+        let listed = known["takes_over"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|name| name == option));
+        Ok(known["state"] == state && (!without.adopts || listed == takes_over))
     })
+}
+
+/// What the proxy says of a server.
+pub(super) fn standing(lab: &Lab, server: &str) -> anyhow::Result<serde_json::Value> {
+    let mut status = lab.netns(PROXY).command(lab.baton());
+    let status = command::run(status.args(["status", "--json"]))?;
+    let status: serde_json::Value = serde_json::from_str(&status)?;
+    let servers = status["servers"].as_array().cloned().unwrap_or_default();
+    let known = servers.into_iter().find(|known| known["name"] == server);
+    Ok(known.unwrap_or_default())
 }
 
 fn adoptions(lab: &Lab, server: &str) -> anyhow::Result<u64> {
