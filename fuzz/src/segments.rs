@@ -1,7 +1,7 @@
 //! Packets: what is read is written back the same, and others read it the same.
 
-use baton_packet::{Flags, FlowKey, ParseError, Segment};
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use baton_packet::{Flags, FlowKey, ParseError, Segment, Timestamps};
+use etherparse::{NetSlice, SlicedPacket, TcpOptionElement, TransportSlice};
 
 use crate::split_first;
 
@@ -22,6 +22,8 @@ pub fn run(data: &[u8]) {
             let longer = [&packet[..], &[0; 40]].concat();
             let read = Segment::parse_ip(&longer).is_ok();
             assert!(!read || error == ParseError::Truncated, "{error}");
+            let options = error == ParseError::Option;
+            assert!(!options || timestamps(&packet).is_none(), "no fault in it");
         }
     }
 }
@@ -91,6 +93,23 @@ fn agrees_with_etherparse(packet: &[u8], key: &FlowKey, segment: &Segment) {
     );
     assert_eq!(segment.window, tcp.window_size());
     assert_eq!(&segment.payload[..], tcp.payload());
+    if let Some(timestamps) = timestamps(packet) {
+        assert_eq!(segment.timestamps, timestamps);
+    }
+}
+
+/// What etherparse finds, if it knows all options.
+fn timestamps(packet: &[u8]) -> Option<Option<Timestamps>> {
+    let sliced = SlicedPacket::from_ip(packet).ok()?;
+    let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else {
+        return None;
+    };
+    let options: Vec<_> = tcp.options_iterator().collect::<Result<_, _>>().ok()?;
+    let found = options.into_iter().filter_map(|option| match option {
+        TcpOptionElement::Timestamp(value, echo) => Some(Timestamps { value, echo }),
+        _ => None,
+    });
+    Some(found.last())
 }
 
 fn splits(segment: &Segment, size: usize) {
@@ -105,6 +124,7 @@ fn splits(segment: &Segment, size: usize) {
     assert_eq!(parts[parts.len() - 1].end(), segment.end());
     for two in parts.windows(2) {
         assert_eq!(two[0].payload_end(), two[1].seq);
+        assert!(!two[0].flags.intersects(Flags::FIN | Flags::PSH));
     }
     let (before, after) = segment.clone().split_at(segment.seq + size as u32);
     let both: Vec<_> = before.iter().chain(&after).collect();

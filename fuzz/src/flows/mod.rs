@@ -54,8 +54,9 @@ struct World {
     lives: [u32; 3],
     /// Binds whose server has said *closed*, by epoch.
     closed: HashSet<(FlowKey, u32)>,
-    /// The largest limit so far.
+    /// The limit, and what was held at last: it stays when the limit becomes less.
     max_held: usize,
+    held: usize,
 }
 
 impl World {
@@ -70,6 +71,7 @@ impl World {
             stream: Stream::new(&script.messages),
             lives: [0; 3],
             closed: HashSet::new(),
+            held: 0,
             max_held: limits(&script.budget).max_held_bytes,
         }
     }
@@ -82,7 +84,7 @@ impl World {
             Step::Time { ms } => self.pass(Duration::from_millis(u64::from(*ms))),
             Step::Budget(budget) => {
                 let limits = limits(budget);
-                self.max_held = self.max_held.max(limits.max_held_bytes);
+                self.max_held = limits.max_held_bytes;
                 self.owner.reconfigure(limits);
             }
         }
@@ -233,7 +235,8 @@ impl World {
         let table = &mut self.table.0;
         rules::check(&mut before, actions, table, &self.stream, &self.closed);
         let held = self.owner.held_bytes();
-        assert!(held <= self.max_held, "{held} bytes held");
+        assert!(held <= self.max_held.max(self.held), "{held} bytes held");
+        self.held = held;
         assert!(held >= 256 * self.owner.pending(), "flows cost nothing");
     }
 }
