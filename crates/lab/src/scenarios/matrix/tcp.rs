@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
-use super::Ground;
 use super::downloads::get;
 use super::rotation::rotate;
 use super::uploads::{NO_EXPECT, put};
+use super::{Ground, PROXY};
 use crate::client::{Answer, Connection, Dial, Expected, Request, url, wrk};
-use crate::cluster::{Lab, POOLS};
+use crate::cluster::{Lab, Mechanism, POOLS};
 use crate::command;
 use crate::report::{Counts, Recorder};
 use crate::scenarios::SERVERS;
@@ -111,10 +111,14 @@ fn zero_window(lab: &mut Lab, counts: &mut Counts, pause_s: u64) -> anyhow::Resu
             format!("/{}/own/100000", POOLS[place]),
         ))?;
         thread::sleep(Duration::from_secs(pause_s));
-        let sockets = sockets(lab, SERVERS[place], "-Htnoi")?;
+        let sender = match lab.options.mechanism {
+            Mechanism::Handoff => SERVERS[place],
+            Mechanism::Relay => PROXY,
+        };
+        let sockets = sockets(lab, sender, "-Htnoi")?;
         ensure!(
             sockets.contains("persist"),
-            "the server does not probe: {sockets}"
+            "{sender} does not probe: {sockets}"
         );
         counts.check(
             connection.answer("GET"),
@@ -124,9 +128,9 @@ fn zero_window(lab: &mut Lab, counts: &mut Counts, pause_s: u64) -> anyhow::Resu
     Ok(format!("no window for {pause_s} s, twice"))
 }
 
-/// Sockets of a server with the VIP's port.
-fn sockets(lab: &Lab, server: &str, what: &str) -> anyhow::Result<String> {
-    let mut ss = lab.netns(server).command("ss");
+/// Sockets of a host with the VIP's port.
+fn sockets(lab: &Lab, host: &str, what: &str) -> anyhow::Result<String> {
+    let mut ss = lab.netns(host).command("ss");
     command::run(ss.args([what, "src", &format!("{}", lab.vip())]))
 }
 
