@@ -170,8 +170,10 @@ SEC("tc") int backend_egress(struct __sk_buff *skb)
 		flow->flags |= SERVED_SERVER_FIN;
 	if (p.flags & TCP_RST) {
 		flow->state = SERVED_ENDED;
+		access_ends(flow);
 		tell(NOTICE_GONE, 0, &key, flow);
 	} else if (flow->flags & SERVED_SERVER_FIN && flow->flags & SERVED_CLIENT_FIN && p.ack == flow->client_fin) {
+		access_ends(flow);
 		flow->state = SERVED_ENDED; /* both sides have closed; the proxy saw the client's FIN itself */
 	}
 	return TC_NEXT;

@@ -77,6 +77,7 @@ enum served_flags {
 	SERVED_CLIENT_FIN = 1 << 2,
 	SERVED_SERVER_FIN = 1 << 3,
 	SERVED_ACKNOWLEDGED = 1 << 4, /* the client has something of its answers */
+	SERVED_PINNED = 1 << 5,       /* boundary at infinity: never complete either */
 };
 
 /* Where in an answer the framing stands (framing.h). */
@@ -90,6 +91,16 @@ struct framing {
 	__u8 names;    /* header names that the line may still be */
 	__u8 body;     /* enum framing_body: what the head has said so far */
 	__u8 pad;
+};
+
+/* Where in the bytes sent the access log stands (access.h). */
+struct access {
+	__u64 flow;     /* number of the bind at this agent; 0: not logged */
+	__u64 position; /* bytes sent since the bind */
+	__u64 body_at;  /* where of them the body of the present answer begins */
+	__u64 head_ns;  /* CLOCK_MONOTONIC when its head had left; 0: it has not */
+	__u32 at;       /* sequence number at `position` */
+	__u32 pad;
 };
 
 /* An agent's entry. Host byte order. */
@@ -109,6 +120,7 @@ struct served_flow {
 	__u32 refusal;     /* enum refusal, if refused */
 	struct framing framing;
 	__u64 seen_ns;
+	struct access access;
 };
 
 /* Until then a proxy surely does not take this node for dead (CLOCK_MONOTONIC). */
@@ -224,6 +236,38 @@ enum refusal {
 	REFUSED_MPTCP = 4,       /* the listener is an MPTCP socket, for which the kernel adopts nothing */
 };
 
+enum access_what {
+	ACCESS_REQUEST = 1, /* a packet with a bind header, for a later request too */
+	ACCESS_ANSWER = 2,  /* an answer has left */
+	ACCESS_END = 3,     /* the connection has ended before it had */
+};
+
+#define ACCESS_BYTES 8192 /* of a packet */
+
+/* Followed by `length` bytes of the client's. */
+struct access_request {
+	__u32 what;
+	__u32 seq;    /* of the first of the bytes */
+	__u64 flow;   /* struct access */
+	__u64 at_ns;  /* CLOCK_MONOTONIC, here and below */
+	struct flow_key key;
+	__u32 number; /* requests of the bind before this header */
+	__u32 begins; /* sequence number at which its first request begins */
+	__u32 length;
+};
+
+struct access_answer {
+	__u32 what;
+	__u16 status;  /* 0: no head left */
+	__u16 pad;
+	__u64 flow;
+	__u64 bytes;   /* of the body, as sent: with chunk sizes */
+	__u64 head_ns; /* 0: no head left */
+	__u64 end_ns;
+	__u32 number;  /* of the answer since the bind, from 1 */
+	__u32 pad2;
+};
+
 /* ---- counters: one list, read by the metrics --------------------------------------------------------------------------- */
 
 /* X(name, verdict label, reason label) */
@@ -279,7 +323,8 @@ enum refusal {
 	X(REFUSE_ADOPTION, "dropped", "adoption_refused")           \
 	X(REFUSE_TABLE_FULL, "dropped", "flow_table_full")          \
 	X(REFUSE_TAKEN, "dropped", "addresses_taken")               \
-	X(NOTICE_LOST, "lost", "notice_ring_full")
+	X(NOTICE_LOST, "lost", "notice_ring_full")                  \
+	X(ACCESS_LOST, "lost", "access_ring_full")
 
 struct counter_name {
 	char verdict[16];

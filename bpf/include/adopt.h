@@ -79,7 +79,7 @@ static __always_inline void take_state(struct served_flow *flow, const struct wi
 	flow->bodiless = bpf_ntohl(bind->bodiless);
 	flow->boundary = bpf_ntohl(bind->boundary);
 	if (bind->flags & BIND_PINNED)
-		flow->flags |= SERVED_OPAQUE;
+		flow->flags |= SERVED_PINNED;
 }
 
 static __noinline int assign(struct __sk_buff *skb, const struct service *service, const struct flow_key *key,
@@ -138,6 +138,7 @@ static __always_inline void fill(struct served_flow *flow, const struct wire_bin
 		flow->flags |= SERVED_CLIENT_FIN;
 		flow->client_fin = inner->seq + inner->payload_length + 1;
 	}
+	access_begins(flow);
 	take_state(flow, bind, outer);
 }
 
@@ -211,6 +212,8 @@ static __always_inline int adopt(struct __sk_buff *skb, const struct packet *out
 					return requeue(skb, COUNT_WAITED);
 				goto adopt; /* the kernel had no room for it (accept queue), and nothing was executed */
 			}
+			struct access_place place = { .flow = held->access.flow, .number = held->requests, .begins = held->boundary };
+			access_request(skb, desk, &place, inner->payload);
 			take_state(held, bind, outer);
 			held->seen_ns = bpf_ktime_get_ns();
 			note_acknowledgement(held, inner->ack);
@@ -227,6 +230,7 @@ adopt:
 		/* The agent was restarted: the socket lives, its answers so far are unknown. */
 		flow->state = SERVED_HELD;
 		flow->flags |= SERVED_OPAQUE;
+		flow->access.flow = 0;
 		if (bpf_map_update_elem(&served, key, flow, BPF_ANY))
 			return drop(COUNT_REFUSE_TABLE_FULL);
 		return cut(skb, header, inner->ipv6) ? drop(COUNT_REFUSE_MALFORMED) : pass_unmarked(skb, COUNT_HEADER_PASSED);
@@ -265,6 +269,8 @@ adopt:
 		tell(NOTICE_REFUSED, refusal, key, flow);
 		return drop(COUNT_REFUSE_ADOPTION);
 	}
+	struct access_place place = { .flow = flow->access.flow, .begins = flow->seq };
+	access_request(skb, desk, &place, inner->payload - header);
 	return pass_unmarked(skb, COUNT_ADOPTED);
 }
 

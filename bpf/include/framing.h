@@ -5,6 +5,7 @@
 #ifndef BATON_FRAMING_H
 #define BATON_FRAMING_H
 
+#include "access.h"
 #include "packet.h"
 
 enum framing_phase {
@@ -55,9 +56,12 @@ static __always_inline void line_begins(struct framing *f, __u8 phase)
 	f->names = NAME_ALL;
 }
 
-static __always_inline void answer_ends(struct framing *f)
+static __always_inline void answer_ends(struct served_flow *flow)
 {
+	struct framing *f = &flow->framing;
+
 	f->answers++;
+	access_tell(flow, ACCESS_ANSWER, f->next);
 	f->body = 0;
 	f->status = 0;
 	f->length = 0;
@@ -70,6 +74,8 @@ static __always_inline int head_ends(struct served_flow *flow)
 	struct framing *f = &flow->framing;
 	__u32 behind = flow->requests - f->answers - 1; /* requests after the one that this answers */
 
+	if (f->status == 101 || f->status >= 200)
+		access_head(flow);
 	if (f->status == 101 || f->answers == flow->requests)
 		return -1; /* no HTTP any more, or an answer that nobody asked for */
 	if (f->status < 200) { /* interim: the answer is still to come */
@@ -77,7 +83,7 @@ static __always_inline int head_ends(struct served_flow *flow)
 		f->status = 0;
 		line_begins(f, PHASE_STATUS);
 	} else if (f->status == 204 || f->status == 304 || (behind < 32 && flow->bodiless >> (behind & 31) & 1)) {
-		answer_ends(f);
+		answer_ends(flow);
 	} else if (f->body & BODY_CHUNKED) {
 		f->length = 0;
 		line_begins(f, PHASE_SIZE);
@@ -85,7 +91,7 @@ static __always_inline int head_ends(struct served_flow *flow)
 		if (f->length)
 			f->phase = PHASE_BODY;
 		else
-			answer_ends(f);
+			answer_ends(flow);
 	} else {
 		return -1; /* until the connection closes */
 	}
@@ -195,7 +201,7 @@ static __always_inline int framing_byte(struct served_flow *flow, __u8 c)
 		else if (column)
 			line_begins(f, PHASE_TRAILER);
 		else
-			answer_ends(f);
+			answer_ends(flow);
 		return 0;
 	}
 	return -1;
@@ -218,7 +224,7 @@ static long framing_step(__u64 i, struct framing_read *r)
 		if (f->length)
 			return 1;
 		if (f->phase == PHASE_BODY)
-			answer_ends(f);
+			answer_ends(r->flow);
 		else
 			line_begins(f, PHASE_SIZE);
 		return 0;
@@ -250,13 +256,13 @@ static __always_inline void follow(struct __sk_buff *skb, const struct packet *p
 		.skb = skb, .flow = flow, .base = p->seq, .length = p->payload_length, .offset = p->payload, .window_at = 0x80000000,
 	};
 
-	if (flow->flags & SERVED_OPAQUE || distance(flow->framing.next, p->seq + p->payload_length) <= 0)
-		return; /* sent before */
-	if (distance(flow->framing.next, p->seq) > 0) {
-		flow->flags |= SERVED_OPAQUE; /* bytes that were not seen */
-		return;
+	if (!(flow->flags & SERVED_OPAQUE) && distance(flow->framing.next, p->seq + p->payload_length) > 0) {
+		if (distance(flow->framing.next, p->seq) > 0)
+			flow->flags |= SERVED_OPAQUE; /* bytes that were not seen */
+		else
+			bpf_loop(1 << 17, framing_step, &read, 0);
 	}
-	bpf_loop(1 << 17, framing_step, &read, 0);
+	access_sent(flow, p->seq + p->payload_length);
 }
 
 /* Every request is answered, and the client has acknowledged up to `acknowledged`. */
@@ -264,7 +270,7 @@ static __always_inline int complete(const struct served_flow *flow, __u32 acknow
 {
 	const struct framing *f = &flow->framing;
 
-	return !(flow->flags & SERVED_OPAQUE) && f->phase == PHASE_STATUS && !f->column && f->answers == flow->requests &&
+	return !(flow->flags & (SERVED_OPAQUE | SERVED_PINNED)) && f->phase == PHASE_STATUS && !f->column && f->answers == flow->requests &&
 	       f->next == acknowledged;
 }
 

@@ -1,6 +1,8 @@
 //! The layouts of `bpf/include/abi.h`, as the skeletons generated them, and their way to and from bytes.
 
-pub use crate::skeletons::backend::types::{lease, notice, served_flow, service};
+pub use crate::skeletons::backend::types::{
+    access_answer, access_request, lease, notice, served_flow, service,
+};
 pub use crate::skeletons::proxy::types::{endpoint, flow_entry, punt, server, settings, vip};
 use baton_packet::FlowKey;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -58,6 +60,13 @@ pub mod served_state {
     pub const REFUSED: u8 = 5;
 }
 
+/// Values of `enum access_what`.
+pub(crate) mod access_what {
+    pub(crate) const REQUEST: u32 = 1;
+    pub(crate) const ANSWER: u32 = 2;
+    pub(crate) const END: u32 = 3;
+}
+
 /// Values of `enum refusal`.
 pub mod refusal {
     /// Nobody listens at the service's address.
@@ -84,7 +93,7 @@ macro_rules! plain {
 
 plain! {
     endpoint: 20, flow_entry: 80, punt: 48, settings: 96, server: 40, vip: 8,
-    lease: 8, notice: 68, served_flow: 88, service: 20,
+    lease: 8, notice: 68, access_request: 72, access_answer: 48, served_flow: 128, service: 20,
     crate::skeletons::backend::types::settings: 96,
     crate::skeletons::backend::types::flow_key: 36, crate::skeletons::proxy::types::flow_key: 36,
 }

@@ -6,7 +6,7 @@ use crate::counters::Counters;
 use crate::settings::monotonic;
 use crate::skeletons::backend::{BackendSkel, BackendSkelBuilder};
 use crate::table::Table;
-use crate::{Error, Injector, Queue, Result, Settings, Told};
+use crate::{Access, Error, Injector, Queue, Result, Settings, Told};
 use baton_packet::FlowKey;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use std::mem::MaybeUninit;
@@ -46,9 +46,28 @@ pub struct Backend {
     served: Table<served_flow>,
 }
 
+/// The table of flows, to be read.
+pub struct Served(Table<served_flow>);
+
+impl Served {
+    /// What is known of a flow.
+    pub fn flow(&self, key: &FlowKey) -> Option<served_flow> {
+        self.0.lookup(&key.to_bytes())
+    }
+}
+
 impl Backend {
     /// Loads the programs; they see no packet before [`attach`](Backend::attach).
     pub fn load(settings: &Settings, max_flows: u32) -> Result<Backend> {
+        Backend::with(settings, max_flows, false)
+    }
+
+    /// The same, and what an access log is written from is told ([`accesses`](Backend::accesses)).
+    pub fn load_logging(settings: &Settings, max_flows: u32) -> Result<Backend> {
+        Backend::with(settings, max_flows, true)
+    }
+
+    fn with(settings: &Settings, max_flows: u32, log: bool) -> Result<Backend> {
         let refused = |source| Error::Load {
             role: "backend",
             source,
@@ -64,6 +83,13 @@ impl Backend {
             .map_err(refused)?;
         if let Some(data) = open.maps.bss_data.as_deref_mut() {
             data.settings = settings.to_kernel();
+        }
+        if let Some(data) = open.maps.rodata_data.as_deref_mut() {
+            data.access_log = u32::from(log);
+        }
+        if !log {
+            let least = 4096; // a page: the smallest ring buffer
+            open.maps.accesses.set_max_entries(least).map_err(refused)?;
         }
         let skel = open.load().map_err(refused)?;
         Ok(Backend {
@@ -142,8 +168,17 @@ impl Backend {
 
     /// For tests of the path that flows take.
     pub fn injector(&self) -> Result<Injector> {
-        let served = Table::of("served", &self.skel.maps.served)?;
-        Injector::new(&self.skel.progs.backend_inject, served)
+        Injector::new(&self.skel.progs.backend_inject)
+    }
+
+    /// What is known of the flows, for other threads.
+    pub fn served(&self) -> Result<Served> {
+        Ok(Served(Table::of("served", &self.skel.maps.served)?))
+    }
+
+    /// What an access log is written from; nobody is woken for it.
+    pub fn accesses(&self) -> Result<Queue<Access>> {
+        Queue::of("accesses", &self.skel.maps.accesses)
     }
 
     /// The leases.

@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// A client's packet that needs a decision.
 #[derive(Clone, Debug)]
@@ -55,6 +56,49 @@ pub struct Told {
     pub proxy: IpAddr,
 }
 
+/// What the access log is written from. Times are those of [`monotonic`](crate::monotonic); `flow` numbers the binds of one agent.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// A packet with a bind header, of a first or a later request.
+    Request {
+        /// The bind.
+        flow: u64,
+        /// The client's connection.
+        key: FlowKey,
+        /// When it came.
+        at: Duration,
+        /// Requests of the bind before this header.
+        number: u32,
+        /// Where the first request after them begins.
+        begins: Seq,
+        /// Of the first of the bytes.
+        seq: Seq,
+        /// What the client sent.
+        bytes: Vec<u8>,
+    },
+    /// An answer has left.
+    Answer(Answered),
+    /// The connection has ended before this answer had left, or that cannot be known.
+    End(Answered),
+}
+
+/// How far an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The bind.
+    pub flow: u64,
+    /// Of the answer since the bind, from 1.
+    pub number: u32,
+    /// None if not even the head left.
+    pub status: Option<u16>,
+    /// Of the body, as sent: with chunk sizes and trailers.
+    pub bytes: u64,
+    /// When the head had left.
+    pub head: Option<Duration>,
+    /// When the last byte had.
+    pub end: Duration,
+}
+
 /// Something that a ring buffer carries.
 pub trait Event: Sized + 'static {
     /// Reads one record; none if it is not whole.
@@ -92,6 +136,39 @@ impl Event for Told {
             ack: Seq(n.ack),
             proxy: address_from_words(n.proxy),
         })
+    }
+}
+
+impl Event for Access {
+    fn parse(record: &[u8]) -> Option<Access> {
+        let what = u32::from_ne_bytes(*record.first_chunk()?);
+        if what == abi::access_what::REQUEST {
+            let head: abi::access_request = from_bytes(record)?;
+            let at = size_of::<abi::access_request>();
+            return Some(Access::Request {
+                flow: head.flow,
+                key: key_from_bytes(as_bytes(&head.key))?,
+                at: Duration::from_nanos(head.at_ns),
+                number: head.number,
+                begins: Seq(head.begins),
+                seq: Seq(head.seq),
+                bytes: record.get(at..at + head.length as usize)?.to_vec(),
+            });
+        }
+        let a: abi::access_answer = from_bytes(record)?;
+        let answered = Answered {
+            flow: a.flow,
+            number: a.number,
+            status: (a.status != 0).then_some(a.status),
+            bytes: a.bytes,
+            head: (a.head_ns != 0).then(|| Duration::from_nanos(a.head_ns)),
+            end: Duration::from_nanos(a.end_ns),
+        };
+        match what {
+            abi::access_what::ANSWER => Some(Access::Answer(answered)),
+            abi::access_what::END => Some(Access::End(answered)),
+            _ => None,
+        }
     }
 }
 

@@ -2,29 +2,25 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use baton_packet::FlowKey;
 use libbpf_rs::libbpf_sys;
 
-use crate::abi::served_flow;
-use crate::table::Table;
 use crate::{Error, Result};
 
 /// Words of `struct __sk_buff` (linux/bpf.h) up to `ifindex`, which is the last of them.
 const CONTEXT_WORDS: usize = 11;
 
-/// Tries the agent's path: what it does with a frame is seen in its table.
+/// Lets interfaces receive.
 pub struct Injector {
     program: OwnedFd,
-    served: Table<served_flow>,
 }
 
 impl Injector {
-    pub(crate) fn new(program: &impl AsFd, served: Table<served_flow>) -> Result<Injector> {
+    pub(crate) fn new(program: &impl AsFd) -> Result<Injector> {
         let program = program
             .as_fd()
             .try_clone_to_owned()
             .map_err(|source| Error::Inject { source })?;
-        Ok(Injector { program, served })
+        Ok(Injector { program })
     }
 
     /// Lets an interface of this network namespace receive `frame`, which begins with its Ethernet header.
@@ -51,10 +47,5 @@ impl Injector {
         Err(Error::Inject {
             source: std::io::Error::from_raw_os_error(errno),
         })
-    }
-
-    /// What the agent knows of a flow.
-    pub fn flow(&self, key: &FlowKey) -> Option<served_flow> {
-        self.served.lookup(&key.to_bytes())
     }
 }

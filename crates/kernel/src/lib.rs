@@ -24,10 +24,10 @@ mod skeletons;
 mod table;
 
 pub use attach::interface_index;
-pub use backend::{Backend, Leases, Service};
+pub use backend::{Backend, Leases, Served, Service};
 pub use counters::{Counter, Counters};
 pub use error::{Error, Result};
-pub use events::{Event, Events, Offered, Punt, Queue, Told};
+pub use events::{Access, Answered, Event, Events, Offered, Punt, Queue, Told};
 pub use injector::Injector;
 pub use probe::{Missing, probe};
 pub use proxy::{Flows, Proxy, Server, Via, Vip};

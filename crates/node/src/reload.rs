@@ -29,6 +29,10 @@ pub(crate) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             old.backend.max_flows != new.backend.max_flows,
         ),
         (
+            "[backend] access_log (on or off)",
+            old.backend.access_log.is_some() != new.backend.access_log.is_some(),
+        ),
+        (
             "the first VIP with (or without) handoff pools",
             old.node.roles == new.node.roles
                 && Role::of(new)

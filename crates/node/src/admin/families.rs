@@ -35,6 +35,11 @@ pub static SERVICE_PROBLEM: Family = Family::gauge(
     "baton_service_problem",
     "Whether something keeps connections from a web server of this machine",
 );
+/// Lines of the access log; label `outcome`.
+pub static ACCESS_LOG_LINES: Family = Family::counter(
+    "baton_access_log_lines",
+    "Lines of the access log, by whether they were written",
+);
 /// Flows whose request is being decided.
 pub static PENDING_FLOWS: Family = Family::gauge(
     "baton_pending_flows",

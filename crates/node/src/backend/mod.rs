@@ -6,12 +6,14 @@
 //!                     v
 //!               teller (one thread) -> notices to the proxies
 //!
+//!  access (one thread, if configured) -> lines of the access log
 //!  services (one task): binds of our own, into the interface: do they reach the web server?
 //! ```
 //!
 //! Tasks: this one (start, reload, sweep, stop); services (tests of the paths), aborted at the end; one thread, the teller, which also
 //! speaks and hears heartbeats.
 
+mod access;
 mod path;
 mod report;
 mod services;
@@ -34,6 +36,7 @@ use crate::admin::{Sample, families};
 use crate::config::Config;
 use crate::context::Context;
 use crate::keys;
+use access::AccessLog;
 use path::PathTest;
 use services::Findings;
 pub(crate) use sockets::has_socket;
@@ -49,7 +52,11 @@ pub async fn run(mut context: Context) -> Result<()> {
     let mut config = context.config.borrow_and_update().clone();
     let clock = Clock::start();
     let settings = keys::settings(&config, clock)?;
-    let mut program = Backend::load(&settings, config.backend.max_flows)?;
+    let load = match config.backend.access_log {
+        Some(_) => Backend::load_logging,
+        None => Backend::load,
+    };
+    let mut program = load(&settings, config.backend.max_flows)?;
     program.set_services(&services_of(&config))?;
 
     let mut sysctls = Sysctls::default();
@@ -60,11 +67,15 @@ pub async fn run(mut context: Context) -> Result<()> {
     let look_again = Arc::new(Notify::new());
     let findings = Arc::new(Findings::default());
     let teller = Teller::start(&program, &config, findings.clone(), look_again.clone())?;
+    let options = config.backend.access_log.clone();
+    let log = options.map(|options| AccessLog::start(&program, options));
+    let log = log.transpose()?;
+    let lines = log.as_ref().map(AccessLog::numbers);
     for interface in &config.node.interfaces {
         program.attach(baton_kernel::interface_index(interface)?, true)?;
     }
     let flows = Arc::new(AtomicU64::new(0));
-    let test = PathTest::new(program.injector()?, &config, clock)?;
+    let test = PathTest::new(&program, &config, clock)?;
     let watch = services::watch(test, findings.clone(), look_again.clone(), context.clone());
     let watch = tokio::spawn(watch);
     let (counters, held, tally) = (program.counters()?, flows.clone(), teller.tally());
@@ -72,6 +83,7 @@ pub async fn run(mut context: Context) -> Result<()> {
         let mut samples = samples(&counters, held.load(Ordering::Relaxed));
         samples.extend(findings.samples());
         samples.extend(tally.samples("backend"));
+        samples.extend(lines.iter().flat_map(|lines| lines.samples()));
         samples
     });
     tracing::info!(
@@ -94,6 +106,9 @@ pub async fn run(mut context: Context) -> Result<()> {
                     Ok(()) => {
                         config = next;
                         look_again.notify_one();
+                        if let Some((log, options)) = log.as_ref().zip(config.backend.access_log.clone()) {
+                            log.reopen(options);
+                        }
                     }
                     Err(error) => tracing::error!(error = format!("{error:#}"), "the new configuration could not be applied in full"),
                 }
@@ -103,6 +118,9 @@ pub async fn run(mut context: Context) -> Result<()> {
     tracing::debug!(services = config.backend.services.len(), "back end stops");
     watch.abort();
     drop(program); // detached
+    if let Some(log) = log {
+        log.stop();
+    }
     teller.stop();
     addresses.hold(&BTreeSet::new()).await?;
     sysctls.restore();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use baton_kernel::abi::{refusal, served_flow, served_state};
-use baton_kernel::{Clock, Injector, Service};
+use baton_kernel::{Backend, Clock, Injector, Served, Service};
 use baton_packet::{Flags, FlowKey, Segment, Seq};
 use baton_wire::{Bind, Key};
 use bytes::Bytes;
@@ -52,6 +52,7 @@ const EMPTY_LINE: &[u8] = b"\r\n";
 /// Tries paths.
 pub(super) struct PathTest {
     injector: Injector,
+    served: Served,
     interface: Interface,
     clock: Clock,
 }
@@ -65,11 +66,12 @@ struct Interface {
 
 impl PathTest {
     /// For the first interface.
-    pub(super) fn new(injector: Injector, config: &Config, clock: Clock) -> Result<PathTest> {
+    pub(super) fn new(program: &Backend, config: &Config, clock: Clock) -> Result<PathTest> {
         let name = config.node.interfaces.first();
         let interface = Interface::of(name.context("[node] interfaces is empty")?)?;
         Ok(PathTest {
-            injector,
+            injector: program.injector()?,
+            served: program.served()?,
             interface,
             clock,
         })
@@ -136,7 +138,7 @@ impl PathTest {
         expected: impl Fn(&served_flow) -> bool,
     ) -> Option<served_flow> {
         for _ in 0..STEPS {
-            let flow = self.injector.flow(key).filter(&expected);
+            let flow = self.served.flow(key).filter(&expected);
             if flow.is_some() {
                 return flow;
             }

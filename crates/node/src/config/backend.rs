@@ -1,12 +1,13 @@
 //! `[backend]`: options of the role, and the VIPs that a web server of this machine serves.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::outline::Outline;
 use super::proxy::MOST_FLOWS;
 use super::reader::Section;
-use super::values::{integer, seconds, socket_address};
+use super::values::{integer, one_of, seconds, socket_address, text};
 use super::vip::Vip;
 
 /// Options of the back-end role.
@@ -16,6 +17,8 @@ pub struct BackendOptions {
     pub max_flows: u32,
     /// While all is well, the path to the web server is tested so often.
     pub path_test_interval: Duration,
+    /// Where answers are logged, if anywhere.
+    pub access_log: Option<AccessLogOptions>,
     /// What this machine serves.
     pub services: Vec<Service>,
 }
@@ -25,9 +28,28 @@ impl Default for BackendOptions {
         Self {
             max_flows: 1 << 20,
             path_test_interval: Duration::from_secs(30),
+            access_log: None,
             services: Vec::new(),
         }
     }
+}
+
+/// The agent's access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLogOptions {
+    /// The file that lines are appended to.
+    pub path: PathBuf,
+    /// What lines are like.
+    pub format: AccessLogFormat,
+}
+
+/// What lines of an access log are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// Apache httpd's and nginx's Combined Log Format.
+    Combined,
+    /// An object a line.
+    Json,
 }
 
 /// A VIP and the listener that serves it.
@@ -51,11 +73,24 @@ pub(super) fn read(
     mut section: Section<'_>,
     outline: &Outline<'_>,
     vips: &[Option<Vip>],
+    folder: &Path,
 ) -> BackendOptions {
     let default = BackendOptions::default();
     let max_flows = section.or("max_flows", default.max_flows, integer(1..=MOST_FLOWS));
     let interval = default.path_test_interval;
     let path_test_interval = section.or("path_test_interval_s", interval, seconds);
+    let path = section.optional("access_log", |item| {
+        text(item).map(|path| folder.join(path))
+    });
+    let formats = [
+        ("combined", AccessLogFormat::Combined),
+        ("json", AccessLogFormat::Json),
+    ];
+    let format = section.or(
+        "access_log_format",
+        AccessLogFormat::Combined,
+        one_of(&formats),
+    );
     let mut services: Vec<Service> = Vec::new();
     for service in section.tables("service", "[[backend.service]]") {
         services.extend(read_service(service, outline, vips, &services));
@@ -83,6 +118,7 @@ pub(super) fn read(
     BackendOptions {
         max_flows,
         path_test_interval,
+        access_log: path.map(|path| AccessLogOptions { path, format }),
         services,
     }
 }

@@ -27,7 +27,7 @@ use baton_policy::{Cluster, Routes};
 use baton_relay::Limits;
 use toml::de::DeTable;
 
-pub use backend::{BackendOptions, Service};
+pub use backend::{AccessLogFormat, AccessLogOptions, BackendOptions, Service};
 pub use node::{ClusterOptions, DEFAULT_ADMIN, LogFormat, Node, Roles};
 pub use proxy::ProxyOptions;
 pub use report::{Problem, Report};
@@ -142,7 +142,7 @@ fn read(mut root: Section<'_>, outline: &Outline<'_>, file: &Path, scope: Scope)
     let relay = root.table("relay").map(relay::read).unwrap_or_default();
     let backend = root.table("backend");
     let backend = backend
-        .map(|section| backend::read(section, outline, &vips))
+        .map(|section| backend::read(section, outline, &vips, &folder))
         .unwrap_or_default();
     let cluster = root
         .table("cluster")

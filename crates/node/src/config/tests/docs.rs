@@ -199,6 +199,15 @@ fn every_default_is_the_documented_one() {
             "[backend] path_test_interval_s",
             s(backend.path_test_interval),
         ),
+        (
+            "[backend] access_log",
+            backend
+                .access_log
+                .as_ref()
+                .map_or("none", |_| "some")
+                .to_owned(),
+        ),
+        ("[backend] access_log_format", "\"combined\"".to_owned()),
         ("[relay] connect_timeout_ms", ms(relay.connect_timeout)),
         ("[relay] response_timeout_ms", ms(relay.response_timeout)),
         ("[relay] idle_timeout_ms", ms(relay.idle_timeout)),
