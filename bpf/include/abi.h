@@ -242,6 +242,7 @@ enum access_what {
 	ACCESS_END = 3,     /* the connection has ended before it had */
 };
 
+#define ACCESS_SAME 0xffffffff
 #define ACCESS_BYTES 8192 /* of a packet */
 
 /* Followed by `length` bytes of the client's. */
@@ -251,7 +252,7 @@ struct access_request {
 	__u64 flow;   /* struct access */
 	__u64 at_ns;  /* CLOCK_MONOTONIC, here and below */
 	struct flow_key key;
-	__u32 number; /* requests of the bind before this header */
+	__u32 number; /* requests of the bind before this header; ACCESS_SAME: as the one before */
 	__u32 begins; /* sequence number at which its first request begins */
 	__u32 length;
 };

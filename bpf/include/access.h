@@ -68,7 +68,7 @@ static __noinline int access_tell(struct served_flow *flow, __u8 what, __u32 end
 
 	if (!flow || !access_log || !flow->access.flow)
 		return 0;
-	a = bpf_ringbuf_reserve(&accesses, sizeof(*a), BPF_RB_NO_WAKEUP);
+	a = bpf_ringbuf_reserve(&accesses, sizeof(*a), 0);
 	if (!a) {
 		count(COUNT_ACCESS_LOST);
 		return 0;

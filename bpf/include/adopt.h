@@ -212,7 +212,9 @@ static __always_inline int adopt(struct __sk_buff *skb, const struct packet *out
 					return requeue(skb, COUNT_WAITED);
 				goto adopt; /* the kernel had no room for it (accept queue), and nothing was executed */
 			}
-			struct access_place place = { .flow = held->access.flow, .number = held->requests, .begins = held->boundary };
+			int newer_state = distance(held->requests, bpf_ntohl(bind->requests)) > 0;
+			struct access_place place = { .flow = held->access.flow, .number = newer_state ? held->requests : ACCESS_SAME,
+						      .begins = held->boundary };
 			access_request(skb, desk, &place, inner->payload);
 			take_state(held, bind, outer);
 			held->seen_ns = bpf_ktime_get_ns();

@@ -60,6 +60,8 @@ pub mod served_state {
     pub const REFUSED: u8 = 5;
 }
 
+pub(crate) const ACCESS_SAME: u32 = u32::MAX;
+
 /// Values of `enum access_what`.
 pub(crate) mod access_what {
     pub(crate) const REQUEST: u32 = 1;

@@ -67,10 +67,9 @@ pub enum Access {
         key: FlowKey,
         /// When it came.
         at: Duration,
-        /// Requests of the bind before this header.
-        number: u32,
-        /// Where the first request after them begins.
-        begins: Seq,
+        /// How many requests of the bind were before this header, and where the first one after them begins. None: the header is that
+        /// of the packet before.
+        after: Option<(u32, Seq)>,
         /// Of the first of the bytes.
         seq: Seq,
         /// What the client sent.
@@ -149,8 +148,7 @@ impl Event for Access {
                 flow: head.flow,
                 key: key_from_bytes(as_bytes(&head.key))?,
                 at: Duration::from_nanos(head.at_ns),
-                number: head.number,
-                begins: Seq(head.begins),
+                after: (head.number != abi::ACCESS_SAME).then_some((head.number, Seq(head.begins))),
                 seq: Seq(head.seq),
                 bytes: record.get(at..at + head.length as usize)?.to_vec(),
             });

@@ -1,6 +1,7 @@
 //! What must work: each clause of the first milestone's sections 3 (the program), 4 (the data path) and 5 (requests) that is about a
 //! whole cluster is a case, named `ITEM/VARIANT`.
 
+mod access_log;
 mod browser;
 mod clients;
 mod confirmed;
@@ -101,6 +102,7 @@ fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyh
     fallback::cases(recorder, &ground)?;
     encapsulated::cases(recorder, &ground, setting.short)?;
     split_head::cases(recorder, &ground, setting.short)?;
+    access_log::cases(recorder, &mut ground.other(|_| ()))?;
     host::cases(recorder, &mut ground)
 }
 

@@ -51,8 +51,7 @@ impl Join {
                 flow,
                 key,
                 at,
-                number,
-                begins,
+                after,
                 seq,
                 bytes,
             } => {
@@ -63,9 +62,17 @@ impl Join {
                 }
                 let known = self.flows.remove(&flow);
                 self.bytes -= known.as_ref().map_or(0, Flow::bytes);
-                let mut state = known.unwrap_or_else(|| Flow::new(key, begins, number));
+                let mut state = match (known, after) {
+                    (Some(state), None) => state,
+                    (Some(mut state), Some((number, begins))) => {
+                        self.lost += state.resume(begins, number);
+                        state
+                    }
+                    (None, Some((number, begins))) => Flow::new(key, begins, number),
+                    // All of it was answered.
+                    (None, None) => return,
+                };
                 state.moved = at;
-                self.lost += state.resume(begins, number);
                 state.add(seq, bytes);
                 self.lost += state.parse(at);
                 self.keep(flow, state);
@@ -275,11 +282,19 @@ mod tests {
             flow: 7,
             key: key(),
             at: Duration::from_millis(seq.into()),
-            number,
-            begins: Seq(begins),
+            after: Some((number, Seq(begins))),
             seq: Seq(seq),
             bytes: bytes.to_vec(),
         }
+    }
+
+    /// Behind the header that the packet before had.
+    fn same(seq: u32, bytes: &[u8]) -> Access {
+        let mut event = request(0, 0, seq, bytes);
+        if let Access::Request { after, .. } = &mut event {
+            *after = None;
+        }
+        event
     }
 
     fn answered(number: u32) -> Answered {
@@ -315,7 +330,7 @@ mod tests {
         // The packet comes again, with its header; then a later request, of which the header says where it begins.
         let next = 100 + GET.len() as u32;
         let again = [
-            request(1, next, 100, GET),
+            same(100, GET),
             request(1, next, next, PUT),
             Access::Answer(answered(2)),
         ];
@@ -332,13 +347,13 @@ mod tests {
                 pieces.swap(2 * swap, 2 * swap + 1);
             }
             let mut join = Join::default();
-            let events = pieces.into_iter().map(|(n, piece)| {
-                request(
-                    0,
-                    u32::MAX - 20,
-                    (u32::MAX - 20).wrapping_add((n * size) as u32),
-                    piece,
-                )
+            let begins = u32::MAX - 20;
+            let events = pieces.into_iter().enumerate().map(|(place, (n, piece))| {
+                let seq = begins.wrapping_add((n * size) as u32);
+                match place {
+                    0 => request(0, begins, seq, piece),
+                    _ => same(seq, piece),
+                }
             });
             assert_eq!(lines(&mut join, events), []);
             let answers = (1..=3).map(|number| Access::Answer(answered(number)));
