@@ -208,7 +208,7 @@ impl Flow {
             match head.body {
                 BodyLength::Length(body) => {
                     let length = head.head_len as u64 + body;
-                    self.cursor = self.cursor + length as u32;
+                    self.cursor += length as u32;
                     let known = usize::try_from(length).unwrap_or(usize::MAX);
                     self.head.drain(..known.min(self.head.len()));
                     self.apart
@@ -241,9 +241,10 @@ impl Flow {
     }
 
     fn answered(&mut self, answered: Answered) -> Option<Line> {
-        let open = self
-            .open
-            .pop_front_if(|open| open.number == answered.number)?;
+        if self.open.front()?.number != answered.number {
+            return None;
+        }
+        let open = self.open.pop_front()?;
         Some(Line {
             key: self.key,
             at: open.at,
