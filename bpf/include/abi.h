@@ -185,6 +185,7 @@ struct wire_bind {
 	__be32 epoch, seq, ack, boundary, requests, bodiless, clock, service;
 };
 #define BIND_PINNED (1 << 3)
+#define BIND_TELL (1 << 4) /* say what the socket has taken */
 
 struct wire_forward {
 	__be32 prefix;
@@ -218,7 +219,7 @@ struct punt {
 	__u32 length; /* of the packet that follows */
 };
 
-enum notice_what { NOTICE_READY = 1, NOTICE_GONE = 2, NOTICE_REFUSED = 3, NOTICE_UNKNOWN = 4 };
+enum notice_what { NOTICE_READY = 1, NOTICE_GONE = 2, NOTICE_REFUSED = 3, NOTICE_UNKNOWN = 4, NOTICE_TAKEN = 5 };
 
 struct notice {
 	__u8 what;

@@ -217,6 +217,11 @@ static __always_inline int adopt(struct __sk_buff *skb, const struct packet *out
 						      .begins = held->boundary };
 			access_request(skb, desk, &place, inner->payload);
 			take_state(held, bind, outer);
+			if (bind->flags & BIND_TELL) {
+				look_at_socket(skb, key, &socket);
+				if (socket.state)
+					tell_at(NOTICE_TAKEN, 0, key, held, socket.rcv_nxt);
+			}
 			held->seen_ns = bpf_ktime_get_ns();
 			note_acknowledgement(held, inner->ack);
 			if (inner->flags & TCP_FIN) {

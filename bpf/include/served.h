@@ -212,7 +212,7 @@ static __always_inline int is_adopted(struct __sk_buff *skb, const struct flow_k
 	return socket.state != 0;
 }
 
-static __always_inline void tell(__u8 what, __u8 reason, const struct flow_key *key, const struct served_flow *flow)
+static __always_inline void tell_at(__u8 what, __u8 reason, const struct flow_key *key, const struct served_flow *flow, __u32 ack)
 {
 	struct notice *n = bpf_ringbuf_reserve(&notices, sizeof(*n), 0);
 
@@ -226,9 +226,14 @@ static __always_inline void tell(__u8 what, __u8 reason, const struct flow_key *
 	n->key = *key;
 	n->epoch = flow->epoch;
 	n->seq = flow->seq;
-	n->ack = flow->ack;
+	n->ack = ack;
 	__builtin_memcpy(n->proxy, flow->proxy, 16);
 	bpf_ringbuf_submit(n, 0);
+}
+
+static __always_inline void tell(__u8 what, __u8 reason, const struct flow_key *key, const struct served_flow *flow)
+{
+	tell_at(what, reason, key, flow, flow->ack);
 }
 
 #endif

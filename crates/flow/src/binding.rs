@@ -2,6 +2,7 @@
 
 use baton_packet::{Flags, RequestHead, Segment, Seq, Timestamps};
 
+use crate::kept::Kept;
 use crate::moving::Move;
 use crate::pending::{MAX_HELD, Pending};
 use crate::requests::{Batch, Found, read};
@@ -24,18 +25,24 @@ const UNKNOWN_RTT_MS: i32 = 333;
 impl<D: Decide> Transition<'_, D> {
     /// Decides about all whole requests that are held.
     pub(crate) fn advance(&mut self, mut entry: Entry, mut pending: Pending) -> Option<Pending> {
-        let (now_possible, elsewhere) = self.collect(&entry, &pending);
-        if let Some(batch) = now_possible {
-            let how = if entry.bound.is_some() {
-                Counter::Stay
-            } else {
-                Counter::FirstBind
-            };
-            entry = self.send(entry, &mut pending, batch, how);
-        }
-        match elsewhere {
-            Some(batch) => Some(self.ask(&entry, pending, Move::new(batch, self.now.mono))),
-            None => Some(pending),
+        loop {
+            let (now_possible, elsewhere) = self.collect(&entry, &pending);
+            let is_stuck = now_possible.is_none();
+            if let Some(batch) = now_possible {
+                let how = if entry.bound.is_some() {
+                    Counter::Stay
+                } else {
+                    Counter::FirstBind
+                };
+                entry = self.send(entry, &mut pending, batch, how);
+            }
+            if let Some(batch) = elsewhere {
+                return Some(self.ask(&entry, pending, Move::new(batch, self.now.mono)));
+            }
+            // Behind a body of which a part has not come there may be more requests.
+            if is_stuck || pending.bytes.contiguous().is_empty() {
+                return Some(pending);
+            }
         }
     }
 
@@ -47,6 +54,11 @@ impl<D: Decide> Transition<'_, D> {
             let bytes = pending.bytes.contiguous().get(begin..).unwrap_or_default();
             let present = batch.map(|batch| batch.to).or(entry.bound);
             let next = match read(bytes, self.limits.max_head_bytes) {
+                // No more will come of it.
+                Found::Partial if !bytes.is_empty() && pending.is_all() => {
+                    self.count(Counter::BadHead);
+                    Batch::for_relay()
+                }
                 Found::Partial => break,
                 Found::Bad => {
                     self.count(Counter::BadHead);
@@ -108,6 +120,7 @@ impl<D: Decide> Transition<'_, D> {
         });
         let start = pending.start;
         let newest = pending.newest.clone();
+        let acknowledged = pending.receipt.end;
         let mut segments = pending.send(&batch, self.now.mono);
         let header_end = segments
             .iter()
@@ -168,6 +181,10 @@ impl<D: Decide> Transition<'_, D> {
             let (segment, now) = (segment.clone(), self.now.mono);
             self.unanswered
                 .remember(self.key, &entry, segment, room, now);
+        }
+        if let Some(first) = segments.first().filter(|_| acknowledged.after(start)) {
+            let kept = Kept::new(&entry, first.clone(), acknowledged, self.now.mono);
+            self.kept = Some(kept);
         }
         // What the kernel forwards by the table must not overtake the bind: while the client still sends bytes of the request, the
         // table comes last. Otherwise it comes first, because the next packet is the acknowledgement of the answer.

@@ -142,6 +142,7 @@ impl Entry {
                 server: promised_wscale,
             }),
             pinned: self.pinned,
+            tell: false,
             mss: self.options.mss,
             epoch: self.epoch,
             seq: self.bind_seq,

@@ -46,6 +46,8 @@ pub trait Decide {
 /// What bounds the owner in time and memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// What has arrived of an incomplete request head is acknowledged after this time: its client may wait for that.
+    pub ack_wait: Duration,
     /// An incomplete request head is given to the relay after this time.
     pub head_wait: Duration,
     /// A server that does not answer a release for so long costs the flow a reset.
@@ -196,6 +198,12 @@ counters! {
     BadHead = "bad_head",
     /// A request head that was not complete in time.
     SlowHead = "slow_head",
+    /// A part of a request head was acknowledged.
+    Acknowledged = "acknowledged",
+    /// What had been acknowledged was sent to the server again, which had not yet confirmed it.
+    Repeated = "repeated",
+    /// What had been acknowledged could not be delivered.
+    Undelivered = "undelivered",
     /// A segment was sent again with its header.
     SentAgain = "sent_again",
     /// What was held of a flow was forgotten: its server never became ready, or its entry is gone. The client's TCP sends

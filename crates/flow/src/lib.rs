@@ -17,21 +17,25 @@
 //! ```
 //!
 //! Rules (`docs/architecture.md` has the reasons): only bytes that start exactly where a request must begin are parsed;
-//! the proxy acknowledges nothing, so whatever is dropped here comes again; a flow leaves a server only after that
-//! server has said *released*.
+//! the proxy acknowledges nothing but a part of a head that does not become whole by itself, so all else that is dropped
+//! here comes again, and that part is sent until a server has it; a flow leaves a server only after that server has said
+//! *released*.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod acknowledge;
 mod assembler;
 mod binding;
 mod entry;
 mod event;
+mod kept;
 mod losing;
 mod members;
 mod moving;
 mod owed;
 mod owner;
 mod pending;
+mod receipt;
 mod requests;
 mod transition;
 mod unanswered;

@@ -57,7 +57,10 @@ impl<D: Decide> Transition<'_, D> {
             return pending;
         }
         self.count(Counter::ServerLost);
-        if self.unanswered.request(&self.key, &entry).is_none() || !self.owed.has_room() {
+        // A part of the next request that the client will not send again could not follow this one.
+        let is_promised = pending.as_ref().is_some_and(Pending::is_promised);
+        let is_kept = self.unanswered.request(&self.key, &entry).is_some();
+        if is_promised || !is_kept || !self.owed.has_room() {
             return self.lose(&entry, server);
         }
         let now = self.now.mono;
@@ -104,6 +107,7 @@ impl<D: Decide> Transition<'_, D> {
         let free = entry.undecided_at(entry.bind_seq, entry.bind_ack);
         let mut again = Pending::new(&free, self.now.mono);
         let request = self.unanswered.request(&self.key, entry).cloned();
+        let end = request.as_ref().map(Segment::payload_end);
         let taken = request
             .is_some_and(|request| again.take_in(&request, self.room, self.now.mono).is_ok());
         if !taken || !self.owed.has_room() {
@@ -114,6 +118,11 @@ impl<D: Decide> Transition<'_, D> {
         self.out.push(Action::Put(self.key, free));
         again.catch_up(entry);
         again.excluded.push(server);
+        // The server may have acknowledged all of it.
+        self.kept = None;
+        if let Some(end) = end {
+            again.receipt.give(end);
+        }
         self.advance(free, again)
     }
 

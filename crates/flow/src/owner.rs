@@ -4,6 +4,7 @@ use std::time::Duration;
 use baton_packet::FlowKey;
 use baton_policy::ServerId;
 
+use crate::kept::Kept;
 use crate::owed::Owed;
 use crate::pending::Pending;
 use crate::transition::Transition;
@@ -14,18 +15,37 @@ use crate::{Action, Counter, Decide, Entry, Event, Limits, Now, Table};
 /// finds room (dynamic thresholds: Choudhury and Hahne, 1998).
 const SHARE: usize = 64;
 
+/// What a flow costs besides its bytes.
+pub(crate) const OVERHEAD: usize = 256;
+
 /// Decides for the flows that this node owns. Holds only those in transition; see the crate's page.
 #[derive(Debug)]
 pub struct Owner {
     limits: Limits,
-    /// With the time at which time alone changes it.
-    pending: HashMap<FlowKey, (Duration, Pending)>,
-    /// The same times in order.
+    flows: HashMap<FlowKey, Held>,
+    /// Their deadlines in order.
     deadlines: BTreeSet<(Duration, FlowKey)>,
-    /// What all pending flows cost (bytes).
+    /// What all of them cost (bytes).
     held: usize,
     unanswered: Unanswered,
     owed: Owed,
+}
+
+/// What is held of a flow.
+#[derive(Debug)]
+struct Held {
+    /// When time alone changes it.
+    deadline: Duration,
+    pending: Option<Pending>,
+    kept: Option<Kept>,
+}
+
+impl Held {
+    fn cost(&self) -> usize {
+        OVERHEAD
+            + self.pending.as_ref().map_or(0, Pending::cost)
+            + self.kept.as_ref().map_or(0, Kept::cost)
+    }
 }
 
 impl Owner {
@@ -33,7 +53,7 @@ impl Owner {
     pub fn new(limits: Limits) -> Owner {
         Owner {
             limits,
-            pending: HashMap::new(),
+            flows: HashMap::new(),
             deadlines: BTreeSet::new(),
             held: 0,
             unanswered: Unanswered::default(),
@@ -137,7 +157,7 @@ impl Owner {
 
     /// Flows in transition.
     pub fn pending(&self) -> usize {
-        self.pending.len()
+        self.flows.len()
     }
 
     /// Takes one flow out, lets `change` make of it what it becomes, and puts that back.
@@ -151,13 +171,8 @@ impl Owner {
         change: impl FnOnce(&mut Transition<'_, D>, Option<Entry>, Option<Pending>) -> Option<Pending>,
     ) {
         let entry = table.entry(&key);
-        let mut pending = self.take(&key);
-        // The table is the truth: what was held for another place in the stream is void.
-        let fits = |pending: &Pending| entry.as_ref().is_some_and(|entry| pending.fits(entry));
-        if pending.as_ref().is_some_and(|pending| !fits(pending)) {
-            pending = None;
-            out.push(Action::Count(Counter::Forgotten));
-        }
+        let (pending, kept) = self.take(&key);
+        let is_new = pending.as_ref().is_none_or(|pending| pending.cost() == 0);
         let free = self
             .limits
             .max_held_bytes
@@ -167,24 +182,51 @@ impl Owner {
             now,
             limits: &self.limits,
             room: free / SHARE,
+            kept,
             decide,
             out,
             unanswered: &mut self.unanswered,
             owed: &mut self.owed,
         };
-        let pending = change(&mut transition, entry, pending);
-        if let Some(pending) = pending.filter(|held| held.is_needed() && held.cost() <= free) {
-            self.held += pending.cost();
-            let deadline = pending.deadline(&self.limits);
-            self.deadlines.insert((deadline, key));
-            self.pending.insert(key, (deadline, pending));
+        let pending = transition.still_true(entry.as_ref(), pending);
+        let mut pending = change(&mut transition, entry, pending).filter(Pending::is_needed);
+        let (kept, room) = (transition.kept, transition.room);
+        let exceeds = |pending: &mut Pending| {
+            let most = if pending.cost() == 0 { free } else { room };
+            is_new && !pending.is_promised() && pending.cost() + OVERHEAD > most
+        };
+        if pending.take_if(exceeds).is_some() {
+            out.push(Action::Count(Counter::OverLimit));
         }
+        self.put(key, pending, kept);
     }
 
-    fn take(&mut self, key: &FlowKey) -> Option<Pending> {
-        let (deadline, pending) = self.pending.remove(key)?;
-        self.deadlines.remove(&(deadline, *key));
-        self.held -= pending.cost();
-        Some(pending)
+    fn take(&mut self, key: &FlowKey) -> (Option<Pending>, Option<Kept>) {
+        let Some(held) = self.flows.remove(key) else {
+            return (None, None);
+        };
+        self.deadlines.remove(&(held.deadline, *key));
+        self.held -= held.cost();
+        (held.pending, held.kept)
+    }
+
+    fn put(&mut self, key: FlowKey, pending: Option<Pending>, kept: Option<Kept>) {
+        let deadlines = [
+            pending
+                .as_ref()
+                .map(|pending| pending.deadline(&self.limits)),
+            kept.as_ref().map(Kept::deadline),
+        ];
+        let Some(deadline) = deadlines.into_iter().flatten().min() else {
+            return;
+        };
+        let held = Held {
+            deadline,
+            pending,
+            kept,
+        };
+        self.held += held.cost();
+        self.deadlines.insert((deadline, key));
+        self.flows.insert(key, held);
     }
 }

@@ -5,18 +5,18 @@ use baton_policy::ServerId;
 use bytes::Bytes;
 
 use crate::assembler::Assembler;
+use crate::kept::Kept;
 use crate::losing::Probe;
 use crate::moving::Move;
+use crate::owner::OVERHEAD;
+use crate::receipt::Receipt;
 use crate::requests::Batch;
 use crate::{Entry, Limits};
 
 /// Bytes that one flow may have held.
 pub(crate) const MAX_HELD: usize = 1024 * 1024;
 
-/// What a pending flow costs besides its bytes.
-const OVERHEAD: usize = 256;
-
-/// A request is held for at most so long; then the client's TCP sends it again.
+/// A request of which nothing was acknowledged is held for at most so long; then the client's TCP sends it again.
 const HOLD: Duration = Duration::from_secs(60);
 
 /// A hole waits so long for the client's retransmission: then a head is taken for a slow one, and bytes that have only
@@ -38,6 +38,8 @@ pub(crate) struct Pending {
     since: Duration,
     /// When the request's first bytes came.
     head_since: Option<Duration>,
+    /// What the client was told of it.
+    pub(crate) receipt: Receipt,
     /// The request is whole, and waits for the server that has the flow.
     pub(crate) moving: Option<Move>,
     /// The server that has the flow is out, and the client is asked what it has.
@@ -66,6 +68,7 @@ impl Pending {
             excluded: Vec::new(),
             since: now,
             head_since: None,
+            receipt: Receipt::new(entry.next_request()),
             moving: None,
             probe: None,
         }
@@ -79,6 +82,22 @@ impl Pending {
     /// Whether there is anything to remember.
     pub(crate) fn is_needed(&self) -> bool {
         !self.bytes.is_empty() || !self.excluded.is_empty() || self.probe.is_some()
+    }
+
+    /// What a server refused, to be decided again.
+    pub(crate) fn take_back(&mut self, kept: Kept, now: Duration) {
+        let Kept { segment, end, .. } = kept;
+        // In front of nothing there is always room.
+        let _ = self.bytes.insert(0, &segment.payload);
+        if segment.flags.contains(Flags::FIN) {
+            self.fin = Some(segment.payload_end());
+        }
+        self.newest = Segment {
+            payload: Bytes::new(),
+            ..segment
+        };
+        self.receipt.give(end);
+        self.head_since = Some(now);
     }
 
     /// Takes a segment's bytes from `start` on. `room`: what this flow may cost.
@@ -95,7 +114,9 @@ impl Pending {
             (before.unsigned_abs() as usize, 0)
         };
         let payload = segment.payload.get(skipped..).unwrap_or_default();
-        let fits = |bytes: &Assembler| bytes.held() + payload.len() + OVERHEAD <= room;
+        // A request that is whole in one segment need not be held: what is left of it must fit.
+        let is_first = self.bytes.is_empty() && offset == 0;
+        let fits = |bytes: &Assembler| is_first || bytes.held() + payload.len() + OVERHEAD <= room;
         if !fits(&self.bytes) && offset <= self.bytes.contiguous().len() {
             // What fills the hole matters more than what is behind it.
             self.bytes.forget_pieces();
@@ -115,6 +136,7 @@ impl Pending {
         }
         if !self.bytes.contiguous().is_empty() {
             self.head_since.get_or_insert(now);
+            self.receipt.note(self.received(), now);
         }
         Ok(())
     }
@@ -142,6 +164,8 @@ impl Pending {
         self.start += batch.length;
         self.since = now;
         self.head_since = (!self.bytes.contiguous().is_empty()).then_some(now);
+        self.receipt = Receipt::new(self.start);
+        self.receipt.note(self.received(), now);
         segments
     }
 
@@ -153,9 +177,29 @@ impl Pending {
         }
     }
 
+    /// The client sequence number after the contiguous bytes.
+    pub(crate) fn received(&self) -> Seq {
+        self.start + self.bytes.contiguous().len() as u32
+    }
+
+    /// Whether the client sends nothing behind the contiguous bytes.
+    pub(crate) fn is_all(&self) -> bool {
+        self.fin == Some(self.received())
+    }
+
+    /// Whether the client was told that a part of it has arrived, and will not send that again.
+    pub(crate) fn is_promised(&self) -> bool {
+        self.receipt.end.after(self.start)
+    }
+
     /// Whether the head has not been completed in time.
     pub(crate) fn is_slow(&self, limits: &Limits, now: Duration) -> bool {
-        self.head_since.is_some() && now >= self.deadline(limits)
+        self.slow_at(limits).is_some_and(|at| now >= at)
+    }
+
+    /// Whether it is time to tell the client what has arrived of the head.
+    pub(crate) fn is_receipt_due(&self, limits: &Limits, now: Duration) -> bool {
+        self.receipt.due(limits).is_some_and(|at| now >= at)
     }
 
     /// When time alone changes something.
@@ -163,28 +207,44 @@ impl Pending {
         if let Some(probe) = self.probe {
             return probe.deadline();
         }
-        match (&self.moving, self.head_since) {
-            (Some(moving), _) => moving.deadline(limits).min(self.end()),
-            (None, Some(since)) if self.bytes.has_hole() => since + limits.head_wait.max(HOLE_WAIT),
-            (None, Some(since)) => since + limits.head_wait,
-            (None, None) => self.end(),
-        }
+        let ends = [self.end(), self.slow_at(limits)];
+        let next = match &self.moving {
+            Some(moving) => Some(moving.deadline(limits)),
+            None => self.receipt.due(limits),
+        };
+        let first = ends.into_iter().flatten().chain(next).min();
+        first.unwrap_or(self.since + HOLD)
     }
 
     /// Whether it has been held as long as it may be.
     pub(crate) fn is_overdue(&self, now: Duration) -> bool {
-        now >= self.end()
+        self.end().is_some_and(|end| now >= end)
     }
 
-    fn end(&self) -> Duration {
-        let only_behind_a_hole =
-            self.moving.is_none() && self.head_since.is_none() && self.bytes.has_hole();
-        self.since + if only_behind_a_hole { HOLE_WAIT } else { HOLD }
+    fn slow_at(&self, limits: &Limits) -> Option<Duration> {
+        let since = self.head_since.filter(|_| self.moving.is_none())?;
+        let wait = if self.bytes.has_hole() {
+            limits.head_wait.max(HOLE_WAIT)
+        } else {
+            limits.head_wait
+        };
+        Some(since + wait)
+    }
+
+    /// When it is forgotten. A partial head goes to the relay before; and what is owed to the client waits as long as its server is busy.
+    fn end(&self) -> Option<Duration> {
+        match (&self.moving, self.head_since) {
+            (Some(_), _) if self.is_promised() => None,
+            (Some(_), _) => Some(self.since + HOLD),
+            (None, Some(_)) => None,
+            (None, None) if self.bytes.has_hole() => Some(self.since + HOLE_WAIT),
+            (None, None) => Some(self.since + HOLD),
+        }
     }
 
     /// What it counts against [`Limits::max_held_bytes`].
     pub(crate) fn cost(&self) -> usize {
-        self.bytes.held() + OVERHEAD
+        self.bytes.held()
     }
 
     fn is_newest(&self, segment: &Segment) -> bool {

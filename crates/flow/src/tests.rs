@@ -5,6 +5,7 @@ mod losing;
 mod members;
 mod model;
 mod pairs;
+mod pieces;
 mod rules;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ fn key() -> FlowKey {
 
 fn limits() -> Limits {
     Limits {
+        ack_wait: Duration::from_millis(5),
         head_wait: Duration::from_millis(20),
         release_timeout: Duration::from_secs(3),
         max_head_bytes: 4096,
@@ -263,7 +265,11 @@ impl Bench {
             key: key(),
             epoch: entry.epoch,
             seq: entry.bind_seq,
-            ack: entry.bind_ack,
+            // Only a bench's client says where it is; a server that has taken something has taken all.
+            ack: match what {
+                What::Taken => entry.boundary,
+                _ => entry.bind_ack,
+            },
         })
     }
 }
@@ -317,7 +323,10 @@ fn brief(actions: &[Action]) -> String {
         |segment: &Segment| format!("{}..{}", segment.seq - FIRST, segment.payload_end() - FIRST);
     let all = actions
         .iter()
-        .filter(|action| **action != Action::Count(Counter::ReleaseAsked))
+        .filter(|action| {
+            let said_by_others = [Counter::ReleaseAsked, Counter::Repeated].map(Action::Count);
+            !said_by_others.contains(action)
+        })
         .map(|action| match action {
             Action::Put(_, entry) => match &entry.bound {
                 None if entry.reset => "put reset".into(),
@@ -330,7 +339,15 @@ fn brief(actions: &[Action]) -> String {
                     entry.requests
                 ),
             },
-            Action::Bind { to, segment, .. } => format!("bind {} {}", name(to), range(segment)),
+            Action::Bind {
+                to,
+                header,
+                segment,
+                ..
+            } => {
+                let how = if header.tell { "bind and ask" } else { "bind" };
+                format!("{how} {} {}", name(to), range(segment))
+            }
             Action::Forward { to, segment, .. } => {
                 format!("forward {} {}", name(to), range(segment))
             }

@@ -2,6 +2,7 @@ use baton_packet::{Flags, FlowKey, Segment, Seq};
 use baton_policy::ServerId;
 use baton_wire::{Notice, Outcome, Release, ReleaseAnswer, What};
 
+use crate::kept::Kept;
 use crate::moving::Move;
 use crate::owed::Owed;
 use crate::pending::{OverLimit, Pending};
@@ -20,6 +21,8 @@ pub(crate) struct Transition<'a, D> {
     pub(crate) limits: &'a Limits,
     /// What this flow may cost (bytes).
     pub(crate) room: usize,
+    /// What this flow's server may not have yet, and the client will not send again.
+    pub(crate) kept: Option<Kept>,
     pub(crate) decide: &'a mut D,
     pub(crate) unanswered: &'a mut Unanswered,
     pub(crate) owed: &'a mut Owed,
@@ -27,6 +30,46 @@ pub(crate) struct Transition<'a, D> {
 }
 
 impl<D: Decide> Transition<'_, D> {
+    /// The table is the truth: what is held for another place in the stream, or for another bind, is void. A flow without entry that was
+    /// owed something cannot go on.
+    pub(crate) fn still_true(
+        &mut self,
+        entry: Option<&Entry>,
+        pending: Option<Pending>,
+    ) -> Option<Pending> {
+        let kept = self.kept.take();
+        match entry {
+            Some(entry) => {
+                self.kept = kept.filter(|kept| kept.is_for(entry) && !kept.is_answered(entry));
+                let (fitting, void) = match pending {
+                    Some(pending) if pending.fits(entry) => (Some(pending), false),
+                    other => (None, other.is_some()),
+                };
+                if void {
+                    self.count(Counter::Forgotten);
+                }
+                fitting
+            }
+            None => {
+                if pending.is_some() {
+                    self.count(Counter::Forgotten);
+                }
+                let owed = pending.filter(Pending::is_promised);
+                let owed = owed.map(|pending| (pending.newest.ack, pending.receipt.end));
+                let kept = kept.map(|kept| (kept.segment.ack, kept.end));
+                if let Some((seq, ack)) = owed.or(kept) {
+                    self.count(Counter::Undelivered);
+                    self.out.push(Action::Reset {
+                        key: self.key,
+                        seq,
+                        ack,
+                    });
+                }
+                None
+            }
+        }
+    }
+
     /// A client's segment.
     pub(crate) fn segment(
         &mut self,
@@ -59,7 +102,10 @@ impl<D: Decide> Transition<'_, D> {
         let (entry, pending) = match (entry, fresh) {
             (Some(entry), None) => (entry, pending),
             (Some(entry), Some(_)) if is_known(&entry) => (entry, pending),
-            (old, Some(options)) => (self.begin(old, vip, &segment, options), None),
+            (old, Some(options)) => {
+                self.kept = None;
+                (self.begin(old, vip, &segment, options), None)
+            }
             (None, None) => {
                 self.count(Counter::NoEntry);
                 return None;
@@ -80,6 +126,11 @@ impl<D: Decide> Transition<'_, D> {
         let mut pending = pending.unwrap_or_else(|| Pending::new(&entry, self.now.mono));
         if let Err(OverLimit) = pending.take_in(&segment, self.room, self.now.mono) {
             self.count(Counter::OverLimit);
+        }
+        let is_repeated = !segment.payload.is_empty() && segment.seq.before(pending.receipt.end);
+        if is_repeated && pending.is_promised() {
+            // The acknowledgement was lost.
+            self.acknowledge(&entry, &pending);
         }
         if entry.bound.is_some() && entry.is_adopted() {
             pending.excluded.clear();
@@ -168,11 +219,16 @@ impl<D: Decide> Transition<'_, D> {
                     ..entry
                 };
                 self.out.push(Action::Put(self.key, closing));
+                self.kept = None;
                 pending
+            }
+            (What::Taken, _) => {
+                self.kept = self.kept.take().filter(|kept| !kept.is_taken(notice.ack));
+                pending.map(|pending| self.taken(&entry, pending, notice.ack))
             }
             (What::Refused { .. }, Some(Target::Server(server))) if !entry.is_adopted() => {
                 self.count(Counter::Refused);
-                Some(self.refused(entry, pending, server))
+                self.refused(entry, pending, server)
             }
             (What::Refused { .. }, Some(Target::Relay)) if !entry.is_adopted() => {
                 self.count(Counter::Refused);
@@ -200,11 +256,17 @@ impl<D: Decide> Transition<'_, D> {
         entry: Option<Entry>,
         pending: Option<Pending>,
     ) -> Option<Pending> {
-        let (entry, mut pending) = entry.zip(pending)?;
+        let entry = entry?;
+        let now = self.now.mono;
+        if self.kept.as_ref().is_some_and(|kept| kept.is_lost(now)) {
+            self.count(Counter::Undelivered);
+            return self.reset(&entry);
+        }
+        self.repeat(&entry);
+        let mut pending = pending?;
         if let Some(probe) = pending.probe {
             return self.look(&entry, pending, probe);
         }
-        let now = self.now.mono;
         match pending.moving {
             Some(moving) if moving.is_lost(self.limits, now) => {
                 self.count(Counter::ReleaseTimeout);
@@ -223,6 +285,9 @@ impl<D: Decide> Transition<'_, D> {
                 }
                 self.send(entry, &mut pending, Batch::for_relay(), Counter::FirstBind);
                 Some(pending)
+            }
+            None if pending.is_receipt_due(self.limits, now) => {
+                Some(self.give_receipt(&entry, pending))
             }
             _ => Some(pending),
         }
@@ -303,6 +368,7 @@ impl<D: Decide> Transition<'_, D> {
     /// The server has let go of the flow.
     fn released(&mut self, entry: Entry, pending: Option<Pending>, ack: Seq) -> Option<Pending> {
         self.count(Counter::Released);
+        self.kept = None; // it had all up to the boundary
         let free = entry.undecided_at(entry.boundary, ack);
         let Some(mut pending) = pending else {
             // The request was forgotten while the server was busy. It comes again, and finds the flow free.
@@ -318,14 +384,25 @@ impl<D: Decide> Transition<'_, D> {
         self.advance(entry, pending)
     }
 
-    /// The server could not take the flow: the client sends the request again, and another server gets it.
-    fn refused(&mut self, entry: Entry, pending: Option<Pending>, server: ServerId) -> Pending {
+    /// The server could not take the flow: another one gets the request, when the client sends it again or at once if it will not.
+    fn refused(
+        &mut self,
+        entry: Entry,
+        pending: Option<Pending>,
+        server: ServerId,
+    ) -> Option<Pending> {
         let free = entry.undecided_at(entry.bind_seq, entry.bind_ack);
         self.out.push(Action::Put(self.key, free));
         let mut again = Pending::new(&free, self.now.mono);
         again.excluded = pending.map(|pending| pending.excluded).unwrap_or_default();
         again.excluded.push(server);
-        again
+        match self.kept.take() {
+            Some(kept) => {
+                again.take_back(kept, self.now.mono);
+                self.advance(free, again)
+            }
+            None => Some(again),
+        }
     }
 
     /// Asks the server that has the flow to let it go.
@@ -369,6 +446,7 @@ impl<D: Decide> Transition<'_, D> {
     /// challenge (RFC 5961 3.2). After a while the entry goes.
     pub(crate) fn reset(&mut self, entry: &Entry) -> Option<Pending> {
         self.count(Counter::Reset);
+        self.kept = None;
         let seq = if entry.bound.is_some() {
             entry.newest_ack
         } else {

@@ -10,6 +10,7 @@ const TIMESTAMPS: u8 = 1;
 const SACK: u8 = 2;
 const WINDOW_SCALING: u8 = 4;
 const PINNED: u8 = 8;
+const TELL: u8 = 16;
 
 /// The state of a connection that the client's packet does not carry: proxy to back end, in front of that packet.
 ///
@@ -39,6 +40,9 @@ pub struct Bind {
     pub scales: Option<Scales>,
     /// The boundary is at infinity: nothing is parsed any more.
     pub pinned: bool,
+    /// The agent is asked how much of the client's bytes the flow's socket has taken: it answers with the notice
+    /// [`Taken`](crate::What::Taken).
+    pub tell: bool,
     /// The client's MSS (bytes).
     pub mss: u16,
     /// Number of the bind in the flow's life.
@@ -76,7 +80,8 @@ impl Bind {
             .u8(flag(self.timestamps, TIMESTAMPS)
                 | flag(self.sack, SACK)
                 | flag(self.scales.is_some(), WINDOW_SCALING)
-                | flag(self.pinned, PINNED))
+                | flag(self.pinned, PINNED)
+                | flag(self.tell, TELL))
             .u8(self.scales.map_or(0, |scales| {
                 scales.client.min(14) << 4 | scales.server.min(14)
             }))
@@ -111,6 +116,7 @@ impl Bind {
                 server: scales & 15,
             }),
             pinned: flags & PINNED != 0,
+            tell: flags & TELL != 0,
             mss,
             epoch: fields.u32(),
             seq: fields.seq(),

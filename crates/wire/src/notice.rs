@@ -27,7 +27,7 @@ pub struct Notice {
     pub epoch: u32,
     /// Of the bind.
     pub seq: Seq,
-    /// Of the bind.
+    /// Of the bind; of [`What::Taken`]: where what the socket has taken ends, a client sequence number.
     pub ack: Seq,
 }
 
@@ -45,6 +45,8 @@ pub enum What {
     },
     /// A packet of a flow that is not held here.
     Unknown,
+    /// The answer to a header that asks ([`Bind::tell`](crate::Bind::tell)): the socket has all of the client's bytes before `ack`.
+    Taken,
 }
 
 /// Datagrams that carry all notices, [`MAX_NOTICES`] in each.
@@ -62,6 +64,7 @@ pub fn encode_notices(notices: &[Notice], key: &Key) -> impl Iterator<Item = Vec
                 What::Gone => (2, 0),
                 What::Refused { reason } => (3, reason),
                 What::Unknown => (4, 0),
+                What::Taken => (5, 0),
             };
             fields
                 .u8(what)
@@ -98,6 +101,7 @@ pub fn decode_notices(message: &[u8], keys: &Keys) -> Result<Vec<Notice>, WireEr
                     2 => What::Gone,
                     3 => What::Refused { reason },
                     4 => What::Unknown,
+                    5 => What::Taken,
                     other => return Err(WireError::Value(other)),
                 },
                 key: fields.flow_key(),

@@ -38,6 +38,7 @@ fn bind() -> Bind {
             server: 7,
         }),
         pinned: false,
+        tell: false,
         mss: 1460,
         epoch: 0x0102_0304,
         seq: Seq(0x1122_3344),
@@ -285,7 +286,7 @@ fn many_notices_take_many_datagrams() {
     let all: Vec<Notice> = (0..60)
         .map(|i| Notice {
             epoch: i,
-            what: [What::Ready, What::Gone, What::Unknown][i as usize % 3],
+            what: [What::Ready, What::Gone, What::Unknown, What::Taken][i as usize % 4],
             ..notice(What::Gone)
         })
         .collect();
@@ -313,12 +314,13 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 proptest! {
     #[test]
-    fn binds_go_round(flags: (bool, bool, bool), scales in proptest::option::of((0u8..15, 0u8..15)), mss: u16, words: [u32; 7], flow: [u8; 32], ports: [u8; 4]) {
+    fn binds_go_round(flags: (bool, bool, bool, bool), scales in proptest::option::of((0u8..15, 0u8..15)), mss: u16, words: [u32; 7], flow: [u8; 32], ports: [u8; 4]) {
         let header = Bind {
             timestamps: flags.0,
             sack: flags.1,
             scales: scales.map(|(client, server)| Scales { client, server }),
             pinned: flags.2,
+            tell: flags.3,
             mss,
             epoch: words[0],
             seq: Seq(words[1]),

@@ -19,7 +19,7 @@ use baton_wire::{Notice, Outcome, ReleaseAnswer};
 use bytes::Bytes;
 
 use rules::Before;
-use script::{Budget, Client, Kernel, Script, Server, Step};
+use script::{Budget, Client, Kernel, Script, Server, Step, Tale};
 use stream::{ACK, Stream};
 
 const VIP: u16 = 3;
@@ -169,7 +169,10 @@ impl World {
                 key,
                 epoch: entry.epoch.wrapping_sub(u32::from(stale & 1)),
                 seq: entry.bind_seq + u32::from(stale >> 1 & 1),
-                ack: entry.bind_ack,
+                ack: match what {
+                    Tale::Taken => entry.boundary - u32::from(stale >> 2 & 1),
+                    _ => entry.bind_ack,
+                },
             })),
         }
     }
@@ -243,6 +246,7 @@ impl World {
 
 fn limits(budget: &Budget) -> Limits {
     Limits {
+        ack_wait: Duration::from_millis(5),
         head_wait: Duration::from_millis(20),
         release_timeout: Duration::from_secs(3),
         max_head_bytes: 64 + usize::from(budget.head),

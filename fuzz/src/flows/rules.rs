@@ -100,7 +100,8 @@ pub(super) fn check(
                 assert!(entry.as_ref().is_some_and(names), "{request:?}: {entry:?}");
                 assert!(!request.force);
             }
-            Action::Say { .. } | Action::Count(_) => {}
+            Action::Say { segment, .. } => assert!(segment.payload.is_empty()),
+            Action::Count(_) => {}
         }
     }
     let told = before

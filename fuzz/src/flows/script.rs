@@ -103,6 +103,7 @@ pub(super) enum Tale {
     Gone,
     Refused(u8),
     Unknown,
+    Taken,
 }
 
 impl From<Tale> for What {
@@ -112,6 +113,7 @@ impl From<Tale> for What {
             Tale::Gone => What::Gone,
             Tale::Refused(reason) => What::Refused { reason },
             Tale::Unknown => What::Unknown,
+            Tale::Taken => What::Taken,
         }
     }
 }

@@ -32,7 +32,10 @@ fn a_lost_piece_of_a_head_has_time_to_come_again() {
     let mut bench = expected();
     bench.send(FIRST, b"GET /1 ");
     bench.send(FIRST + 17, &get("/1")[17..]);
-    assert_eq!(brief(&bench.pass(Duration::from_millis(900))), "");
+    assert_eq!(
+        brief(&bench.pass(Duration::from_millis(900))),
+        "+acknowledged, say 0/7"
+    );
     assert_eq!(
         brief(&bench.send(FIRST + 7, &get("/1")[7..17])),
         "+first_bind, put 1<28 #1, bind 1 0..28"
@@ -45,7 +48,10 @@ fn a_slow_head_waits_for_the_release() {
     bench.send(FIRST, &get("/1"));
     bench.confirm();
     bench.send(bench.entry().boundary, b"GET /2 ");
-    assert_eq!(brief(&bench.pass(Duration::from_millis(19))), "");
+    assert_eq!(
+        brief(&bench.pass(Duration::from_millis(19))),
+        "bind and ask 1 28..28"
+    );
     assert_eq!(
         brief(&bench.pass(Duration::from_millis(1))),
         "+slow_head, ask 1"
@@ -177,6 +183,8 @@ fn held_bytes_are_bounded_and_a_small_request_finds_room() {
         0
     );
     bench.pass(Duration::from_millis(20));
+    // All were acknowledged, and went to the relay: now that has to confirm them.
+    bench.pass(Duration::from_secs(61));
     assert_eq!((bench.owner.pending(), bench.owner.held_bytes()), (0, 0));
 }
 

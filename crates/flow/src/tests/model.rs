@@ -1,6 +1,7 @@
 //! Random sequences against a model: a client with a list of requests, a kernel that forwards and punts, servers that
 //! adopt, answer and release, and a network that loses, repeats and reorders everything. Whatever happens, each
-//! request is executed once, by the right server, in order, with its bytes; and nothing stays behind.
+//! request is executed once, by the right server, in order, with its bytes; and nothing stays behind. The client sends
+//! nothing again that was acknowledged, whoever did it.
 
 use baton_wire::{Bind, Release};
 use proptest::prelude::*;
@@ -31,9 +32,10 @@ fn world() -> impl Strategy<Value = World> {
         network,
         0usize..3,
         0u32..4,
+        any::<bool>(),
     )
         .prop_map(
-            |(requests, pipelined, seed, (loss, repeat, reorder), refusals, closing)| {
+            |(requests, pipelined, seed, (loss, repeat, reorder), refusals, closing, waits)| {
                 let requests = requests.into_iter().map(|(pool, body, answer)| {
                     // Pool 0: whoever has the flow.
                     let path = if pool == 0 {
@@ -59,6 +61,7 @@ fn world() -> impl Strategy<Value = World> {
                     [loss, repeat, reorder],
                     refusals,
                     closing == 0,
+                    waits,
                 )
             },
         )
@@ -108,6 +111,8 @@ struct Client {
     received: u32,
     /// A FIN goes with the last byte.
     closes: bool,
+    /// Sends no small segment while something is not acknowledged (RFC 896).
+    waits: bool,
 }
 
 /// A server's agent and its socket for the flow.
@@ -157,6 +162,7 @@ impl World {
         network: [u64; 3],
         refusals: usize,
         closes: bool,
+        waits: bool,
     ) -> World {
         let mut ends = Vec::new();
         let (mut end, mut answered) = (0, 0);
@@ -175,6 +181,7 @@ impl World {
             sent: 0,
             received: 0,
             closes,
+            waits,
         };
         // Patient: a lost message must never turn into the relay or a reset here.
         let patient = Duration::from_secs(10_000);
@@ -236,6 +243,7 @@ impl World {
         self.client.acknowledged == end
             && self.client.received == answers
             && self.packets.is_empty()
+            && self.held() == 0
     }
 
     fn check(&self) {
@@ -263,8 +271,11 @@ impl World {
             [self.client.closes],
             "one server has the flow, and knows that it has ended"
         );
-        let waiting = self.bench.owner.held_bytes() - 256 * self.bench.owner.pending();
-        assert_eq!(waiting, 0, "nothing is held any more");
+    }
+
+    /// Bytes.
+    fn held(&self) -> usize {
+        self.bench.owner.held_bytes() - 256 * self.bench.owner.pending()
     }
 
     // ---- the network

@@ -44,14 +44,33 @@ const STATES: &[State] = &[
         bench.send(FIRST, b"GET /");
         bench
     }),
+    ("acknowledged: half a first head", acknowledged),
     ("bound: not confirmed", bound),
+    ("owed: bound, half of the request acknowledged", || {
+        let mut bench = acknowledged();
+        bench.send(FIRST + 5, &get("/1")[5..]);
+        bench
+    }),
     ("settled: bound and confirmed", settled),
     ("next begun: settled, half a head", || {
         let mut bench = settled();
         bench.send(bench.entry().boundary, b"GET /");
         bench
     }),
+    ("next acknowledged: settled, half a head", || {
+        next_acknowledged()
+    }),
+    ("stay owed: half of the second request acknowledged", || {
+        let mut bench = next_acknowledged();
+        bench.send(bench.entry().boundary + 5, &get("/1")[5..]);
+        bench
+    }),
     ("moving: settled, a request for another server", moving),
+    ("moving owed: half of the request acknowledged", || {
+        let mut bench = next_acknowledged();
+        bench.send(bench.entry().boundary + 5, &get("/2")[5..]);
+        bench
+    }),
     ("waiting: the server was busy", || {
         let mut bench = moving();
         bench.handle(bench.answer(Outcome::Busy));
@@ -97,6 +116,21 @@ const STATES: &[State] = &[
 fn bound() -> Bench {
     let mut bench = expected();
     bench.send(FIRST, &get("/1"));
+    bench
+}
+
+fn acknowledged() -> Bench {
+    let mut bench = expected();
+    bench.send(FIRST, b"GET /");
+    bench.pass(limits().ack_wait);
+    bench
+}
+
+fn next_acknowledged() -> Bench {
+    let mut bench = settled();
+    bench.send(bench.entry().boundary, b"GET /");
+    bench.pass(limits().ack_wait);
+    noticed(&mut bench, What::Taken);
     bench
 }
 
@@ -193,6 +227,20 @@ const EVENTS: &[Happening] = &[
         noticed(bench, What::Refused { reason: 1 })
     }),
     ("notice unknown", |bench| noticed(bench, What::Unknown)),
+    ("notice taken", |bench| noticed(bench, What::Taken)),
+    (
+        "notice taken, but for a byte",
+        |bench| match event_about_this(bench, |bench| bench.notice(What::Taken)) {
+            Event::Notice(notice) => bench.handle(Event::Notice(Notice {
+                ack: notice.ack - 1,
+                ..notice
+            })),
+            _ => unreachable!(),
+        },
+    ),
+    ("the rest of a request for 1", |bench| {
+        at_next(bench, 5, &get("/1")[5..])
+    }),
     (
         "notice about an older bind",
         |bench| match event_about_this(bench, |bench| bench.notice(What::Gone)) {
@@ -205,6 +253,7 @@ const EVENTS: &[Happening] = &[
     ),
     ("30 ms", |bench| bench.pass(Duration::from_millis(30))),
     ("4 s", |bench| bench.pass(Duration::from_secs(4))),
+    ("61 s", |bench| bench.pass(Duration::from_secs(61))),
     ("entry lost, 61 s", |bench| {
         bench.entries.0.clear();
         bench.pass(Duration::from_secs(61))

@@ -40,6 +40,7 @@ fn first_bind_says_all_that_the_packet_does_not() {
                 server: PROMISED_WSCALE
             }),
             pinned: false,
+            tell: false,
             mss: 1460,
             epoch: bench.now.clock_ms,
             seq: FIRST,

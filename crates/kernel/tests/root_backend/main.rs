@@ -95,6 +95,7 @@ fn bind() -> Bind {
             server: 10,
         }),
         pinned: false,
+        tell: false,
         mss: 1460,
         epoch: 100,
         seq: Seq(1000),

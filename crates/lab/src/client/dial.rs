@@ -21,6 +21,10 @@ const PATIENCE: i64 = 30;
 pub(crate) struct Dial {
     /// SO_RCVBUF (bytes; the kernel takes twice that, and no less than about 2 KiB).
     pub(crate) receive_buffer: Option<usize>,
+    /// TCP_MAXSEG: longest segment (bytes), if shorter than the path's.
+    pub(crate) mss: Option<u32>,
+    /// Nothing small is sent while something is not acknowledged (Nagle's algorithm, RFC 896): no TCP_NODELAY.
+    pub(crate) waits: bool,
     /// The client's port, whatever socket had it before.
     pub(crate) port: Option<u16>,
     /// Keepalive probes after so long (whole seconds), and each second from then on; three unanswered ones end the connection.
@@ -42,7 +46,9 @@ impl Dial {
     /// When nobody accepts.
     pub(crate) fn from(self, lab: &Lab, to: SocketAddr) -> anyhow::Result<Connection> {
         let stream = lab.netns("client").inside(|| self.connect(to))?;
-        Connection::over(stream)
+        let connection = Connection::over(stream)?;
+        connection.stream().set_nodelay(!self.waits)?;
+        Ok(connection)
     }
 
     fn connect(self, to: SocketAddr) -> anyhow::Result<TcpStream> {
@@ -56,6 +62,9 @@ impl Dial {
         setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(PATIENCE, 0))?;
         if let Some(bytes) = self.receive_buffer {
             setsockopt(&socket, sockopt::RcvBuf, &bytes)?;
+        }
+        if let Some(mss) = self.mss {
+            setsockopt(&socket, sockopt::TcpMaxSeg, &mss)?;
         }
         if let Some(idle) = self.keepalive {
             setsockopt(&socket, sockopt::KeepAlive, &true)?;

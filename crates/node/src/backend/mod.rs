@@ -41,6 +41,7 @@ use path::PathTest;
 use services::Findings;
 pub(crate) use sockets::has_socket;
 use teller::Teller;
+pub(crate) use teller::notice;
 
 /// Ended and released flows are remembered for so long, so that no bind is adopted twice (H3): longer than a bind is accepted after it
 /// was made (`STALE_MS` in `bpf/include/adopt.h`).

@@ -204,6 +204,7 @@ impl Trial {
             sack: false,
             scales: None,
             pinned: true,
+            tell: false,
             mss: MSS,
             epoch: self.clock_ms,
             seq: self.first.seq,

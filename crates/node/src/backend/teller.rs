@@ -205,7 +205,8 @@ impl Speaker {
     }
 }
 
-fn notice(told: &Told) -> Option<Notice> {
+/// What an agent tells, as proxies hear it.
+pub(crate) fn notice(told: &Told) -> Option<Notice> {
     let what = match told.what {
         1 => What::Ready,
         2 => What::Gone,
@@ -213,6 +214,7 @@ fn notice(told: &Told) -> Option<Notice> {
             reason: told.reason,
         },
         4 => What::Unknown,
+        5 => What::Taken,
         _ => return None,
     };
     Some(Notice {

@@ -16,6 +16,8 @@ pub struct ProxyOptions {
     pub flow_idle_timeout: Duration,
     /// The same after a FIN or RST was seen.
     pub closing_timeout: Duration,
+    /// What has arrived of an incomplete request head is acknowledged after this time.
+    pub head_ack: Duration,
     /// An incomplete request head is given to the relay after this time.
     pub head_wait: Duration,
     /// A server that does not answer a release for so long costs the flow a reset.
@@ -31,7 +33,8 @@ impl Default for ProxyOptions {
             max_flows: 1 << 20,
             flow_idle_timeout: Duration::from_secs(3600),
             closing_timeout: Duration::from_secs(30),
-            head_wait: Duration::from_millis(20),
+            head_ack: Duration::from_millis(5),
+            head_wait: Duration::from_secs(10),
             release_timeout: Duration::from_millis(3000),
             max_held_bytes: 64 << 20,
         }
@@ -48,6 +51,7 @@ pub(super) fn read(mut section: Section<'_>) -> ProxyOptions {
         max_flows: section.or("max_flows", default.max_flows, integer(1..=MOST_FLOWS)),
         flow_idle_timeout: section.or("flow_idle_timeout_s", default.flow_idle_timeout, seconds),
         closing_timeout: section.or("closing_timeout_s", default.closing_timeout, seconds),
+        head_ack: section.or("head_ack_ms", default.head_ack, milliseconds),
         head_wait: section.or("head_wait_ms", default.head_wait, milliseconds),
         release_timeout: section.or("release_timeout_ms", default.release_timeout, milliseconds),
         max_held_bytes: section.or(

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use baton_flow::{
     Action, ClientOptions, Decide as _, Entry, Event, Heard, Limits, Now, Owner, Standing, Table,
 };
-use baton_kernel::{Clock, Events, Flows, Punt, abi};
+use baton_kernel::{Clock, Events, Flows, Punt, Queue, Told, abi};
 use baton_packet::{FlowKey, Segment};
 use baton_policy::{Mechanism, ServerId};
 use baton_wire::{Message, Role};
@@ -25,6 +25,7 @@ use super::effects::{Effects, Ways};
 use super::entry;
 use super::numbers::{Numbers, Trouble};
 use super::plan::Plan;
+use crate::backend::notice;
 use crate::config::Config;
 use crate::health::{Board, Health};
 use crate::heartbeats::Heartbeats;
@@ -60,6 +61,7 @@ impl Rules {
                 mss: plan.mss,
             },
             limits: Limits {
+                ack_wait: config.proxy.head_ack,
                 head_wait: config.proxy.head_wait,
                 release_timeout: config.proxy.release_timeout,
                 max_head_bytes: config.relay.max_head_bytes,
@@ -101,9 +103,10 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    /// Starts the thread. It owns the node's socket for messages.
+    /// Starts the thread. It owns the node's socket for messages. `relay`: what the relay's agent has to tell.
     pub(super) fn start(
         program: &baton_kernel::Proxy,
+        relay: Queue<Told>,
         config: &Config,
         plan: &Plan,
         clock: Clock,
@@ -133,8 +136,10 @@ impl Orders {
         let (owner, chooser) = (Owner::new(rules.limits), rules.chooser);
         let queue = program.punts()?;
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
-            let engine = queue.open().map(|punts| Engine {
+            let queues = queue.open().and_then(|punts| Ok((punts, relay.open()?)));
+            let engine = queues.map(|(punts, relay)| Engine {
                 punts,
+                relay,
                 socket,
                 orders,
                 woken,
@@ -151,6 +156,7 @@ impl Orders {
                 numbers,
                 actions: Vec::new(),
                 batch: Vec::new(),
+                told: Vec::new(),
             });
             match engine {
                 Ok(engine) => engine.run(),
@@ -195,6 +201,7 @@ impl Table for Kernel {
 
 struct Engine {
     punts: Events<Punt>,
+    relay: Events<Told>,
     socket: UdpSocket,
     orders: Receiver<Order>,
     woken: PipeReader,
@@ -212,6 +219,7 @@ struct Engine {
     numbers: Arc<Numbers>,
     actions: Vec<Action>,
     batch: Vec<Punt>,
+    told: Vec<Told>,
 }
 
 impl Engine {
@@ -219,6 +227,7 @@ impl Engine {
         loop {
             let readable = self.wait();
             self.decide_punts();
+            self.hear_relay();
             self.read_messages();
             let now = self.now();
             self.owner
@@ -250,12 +259,13 @@ impl Engine {
         let fd = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds = [
             fd(self.punts.fd()),
+            fd(self.relay.fd()),
             fd(self.socket.as_fd()),
             fd(self.woken.as_fd()),
         ];
         // An interrupted wait looks for nothing; the next one does.
         let _ = poll(&mut fds, timeout);
-        fds[2].any().unwrap_or(false)
+        fds[3].any().unwrap_or(false)
     }
 
     /// How long nothing is due for servers that are out.
@@ -300,6 +310,15 @@ impl Engine {
             }
         }
         self.batch = batch;
+    }
+
+    fn hear_relay(&mut self) {
+        let mut told = std::mem::take(&mut self.told);
+        self.relay.drain(&mut told);
+        for notice in told.drain(..).filter_map(|told| notice(&told)) {
+            self.handle(Event::Notice(notice));
+        }
+        self.told = told;
     }
 
     fn read_messages(&mut self) {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Result;
-use baton_kernel::{Backend, Counters, Service, Settings};
+use baton_kernel::{Backend, Counters, Queue, Service, Settings, Told};
 use baton_relay::{Limits, Stats, serve};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -82,6 +82,11 @@ impl LocalRelay {
 
     pub(super) fn counters(&self) -> Result<Counters> {
         Ok(self.agent.counters()?)
+    }
+
+    /// What the agent has to tell.
+    pub(super) fn told(&self) -> Result<Queue<Told>> {
+        Ok(self.agent.told()?)
     }
 
     pub(super) fn stats(&self) -> Arc<Stats> {

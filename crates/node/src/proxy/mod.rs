@@ -58,8 +58,10 @@ pub async fn run(mut context: Context) -> Result<()> {
     apply(&program, &plan)?;
 
     let numbers = Arc::new(Numbers::new(program.counters()?, local.counters()?));
+    let relay = local.told()?;
     let orders = Orders::start(
         &program,
+        relay,
         &config,
         &plan,
         clock,

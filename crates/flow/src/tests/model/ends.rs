@@ -16,6 +16,10 @@ impl World {
         let end = self.client.ends[last].0;
         if self.client.sent < end {
             let length = (1 + self.chance(3000) as usize).min(end - self.client.sent);
+            let outstanding = self.client.sent > self.client.acknowledged;
+            if self.client.waits && outstanding && length < usize::from(options().mss) {
+                return;
+            }
             self.send_from(self.client.sent, length);
             self.client.sent += length;
         }
@@ -41,6 +45,9 @@ impl World {
     }
 
     pub(super) fn client_receives(&mut self, seq: Seq, length: u32, ack: Seq) {
+        if (seq + length).before(ACK + self.client.received) {
+            return self.client_acknowledges(); // all of it from before: not even its acknowledgement counts
+        }
         let acknowledged = ack - FIRST;
         assert!(
             acknowledged as usize <= self.client.sent + 1,
@@ -53,10 +60,14 @@ impl World {
             self.client.received += new as u32;
         }
         if length > 0 {
-            let mut answer = self.bench.segment(FIRST + self.client.sent as u32, b"");
-            answer.ack = ACK + self.client.received;
-            self.put(Packet::ToProxy(answer));
+            self.client_acknowledges();
         }
+    }
+
+    fn client_acknowledges(&mut self) {
+        let mut answer = self.bench.segment(FIRST + self.client.sent as u32, b"");
+        answer.ack = ACK + self.client.received;
+        self.put(Packet::ToProxy(answer));
     }
 
     // ---- the kernel at the proxy, as in bpf/proxy.bpf.c
@@ -112,6 +123,11 @@ impl World {
                     segment,
                     ..
                 } => self.put(Packet::Forward(to, segment)),
+                Action::Say { segment, .. } => self.put(Packet::ToClient {
+                    seq: segment.seq,
+                    length: 0,
+                    ack: segment.ack,
+                }),
                 Action::Release { to, request } => self.put(Packet::Release(to, request)),
                 other => panic!("not in this world: {other:?}"),
             }
@@ -129,6 +145,10 @@ impl World {
             if header.requests.wrapping_sub(held.header.requests) as i32 > 0 {
                 held.header = header;
             }
+            let next = held.next;
+            if header.tell {
+                self.notify(What::Taken, &header, next);
+            }
             return self.take_in(id, segment);
         }
         let ended = server
@@ -143,15 +163,7 @@ impl World {
         if refuses {
             self.refusals = self.refusals.saturating_sub(1);
             server.refused.push(header.epoch);
-            let what = What::Refused { reason: 1 };
-            let notice = Notice {
-                what,
-                key: key(),
-                epoch: header.epoch,
-                seq: header.seq,
-                ack: header.ack,
-            };
-            return self.put(Packet::ToOwner(Event::Notice(notice)));
+            return self.notify(What::Refused { reason: 1 }, &header, header.ack);
         }
         server.held = Some(Held {
             bytes: Vec::new(),
@@ -165,6 +177,17 @@ impl World {
             header,
         });
         self.take_in(id, segment);
+    }
+
+    fn notify(&mut self, what: What, bind: &Bind, ack: Seq) {
+        let notice = Notice {
+            what,
+            key: key(),
+            epoch: bind.epoch,
+            seq: bind.seq,
+            ack,
+        };
+        self.put(Packet::ToOwner(Event::Notice(notice)));
     }
 
     pub(super) fn take_in(&mut self, id: ServerId, segment: Segment) {
@@ -225,14 +248,7 @@ impl World {
         let header = held.header;
         held.waited_for &= !is_ready;
         if is_ready {
-            let notice = Notice {
-                what: What::Ready,
-                key: key(),
-                epoch: header.epoch,
-                seq: header.seq,
-                ack: header.ack,
-            };
-            self.put(Packet::ToOwner(Event::Notice(notice)));
+            self.notify(What::Ready, &header, header.ack);
         }
         self.put(packet);
     }

@@ -26,7 +26,9 @@ pub(super) fn cases(recorder: &mut Recorder, ground: &Ground<'_>) -> anyhow::Res
             let name = format!("3/relay-fallback/{name}/{}", family.name);
             recorder.case(&name, |counts| {
                 let lab = ground.lab()?;
-                lab.run_with(PROXY, &without_default(&lab.configuration(PROXY)?))?;
+                let impatient = "\n[proxy]\nhead_wait_ms = 20\n";
+                let text = without_default(&lab.configuration(PROXY)?) + impatient;
+                lab.run_with(PROXY, &text)?;
                 let before = lab.counter(PROXY, TO_RELAY)?;
                 let told = ask(lab, counts)?;
                 let relayed = lab.counter(PROXY, TO_RELAY)? - before;

@@ -2,6 +2,7 @@
 //! whole cluster is a case, named `ITEM/VARIANT`.
 
 mod access_log;
+mod ambiguous;
 mod browser;
 mod clients;
 mod confirmed;
@@ -22,6 +23,7 @@ mod narrow;
 mod odd;
 mod offers;
 mod operation;
+mod pieces;
 mod pipelining;
 mod policies;
 mod releases;
@@ -103,7 +105,9 @@ fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyh
     encapsulated::cases(recorder, &ground, setting.short)?;
     split_head::cases(recorder, &ground, setting.short)?;
     access_log::cases(recorder, &mut ground.other(|_| ()))?;
-    host::cases(recorder, &mut ground)
+    host::cases(recorder, &mut ground)?;
+    pieces::cases(recorder, &mut ground, setting.short)?;
+    ambiguous::cases(recorder, &mut ground.other(|_| ()))
 }
 
 /// The later milestone's sections 2, requests of every kind, and 5, programs at both ends.

@@ -191,6 +191,7 @@ fn every_default_is_the_documented_one() {
         ("[proxy] max_flows", proxy.max_flows.to_string()),
         ("[proxy] flow_idle_timeout_s", s(proxy.flow_idle_timeout)),
         ("[proxy] closing_timeout_s", s(proxy.closing_timeout)),
+        ("[proxy] head_ack_ms", ms(proxy.head_ack)),
         ("[proxy] head_wait_ms", ms(proxy.head_wait)),
         ("[proxy] release_timeout_ms", ms(proxy.release_timeout)),
         ("[proxy] max_held_bytes", proxy.max_held_bytes.to_string()),

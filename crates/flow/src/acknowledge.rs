@@ -1,0 +1,108 @@
+//! A part of a head is acknowledged, and then sent until a server has it.
+
+use baton_packet::{Flags, Segment, Seq, Timestamps};
+use bytes::Bytes;
+
+use crate::pending::Pending;
+use crate::transition::Transition;
+use crate::{Action, Counter, Decide, Entry, Target};
+
+/// What a client may send before a server says more (bytes); as in the SYN-ACK.
+const PROMISED_WINDOW: u32 = 65535;
+const HOP_LIMIT: u8 = 64;
+
+impl<D: Decide> Transition<'_, D> {
+    /// Tells the client what has arrived of a head. That acknowledges what came before as well: a server that has the flow must be known to
+    /// have all of it.
+    pub(crate) fn give_receipt(&mut self, entry: &Entry, mut pending: Pending) -> Pending {
+        if entry.bound.is_some() && !pending.receipt.is_safe {
+            let question = Segment {
+                flags: Flags::ACK,
+                seq: pending.start,
+                ack: entry.newest_ack,
+                payload: Bytes::new(),
+                ..pending.newest.clone()
+            };
+            self.ask_what_is_taken(entry, question);
+            pending.receipt.asked(self.now.mono);
+        } else {
+            self.count(Counter::Acknowledged);
+            pending.receipt.give(pending.received());
+            self.acknowledge(entry, &pending);
+        }
+        pending
+    }
+
+    /// The server that has the flow has all before `end`.
+    pub(crate) fn taken(&mut self, entry: &Entry, mut pending: Pending, end: Seq) -> Pending {
+        pending.receipt.is_safe |= end.at_or_after(pending.start);
+        let is_due = pending.is_receipt_due(self.limits, self.now.mono);
+        if pending.receipt.is_safe && is_due && pending.moving.is_none() {
+            self.give_receipt(entry, pending)
+        } else {
+            pending
+        }
+    }
+
+    /// Sends what is kept, if it is time.
+    pub(crate) fn repeat(&mut self, entry: &Entry) {
+        let now = self.now.mono;
+        if let Some(kept) = self.kept.as_mut().filter(|kept| kept.is_due(now)) {
+            let segment = kept.again(entry, now);
+            let is_out = |to| matches!(to, Target::Server(server) if self.decide.is_out(server));
+            if !entry.bound.is_some_and(is_out) {
+                self.count(Counter::Repeated);
+                self.ask_what_is_taken(entry, segment);
+            }
+        }
+    }
+
+    pub(crate) fn acknowledge(&mut self, entry: &Entry, pending: &Pending) {
+        let is_bound = entry.bound.is_some();
+        // A server's clock may be behind ours by the time that its bind took, and what it sends must not seem old to the client (PAWS, RFC
+        // 7323, section 5): while it sends, nothing newer than the client has seen. Whoever is bound later is later.
+        let timestamps = pending.newest.timestamps.map(|newest| Timestamps {
+            value: if is_bound {
+                newest.echo
+            } else {
+                self.now.clock_ms
+            },
+            echo: newest.value,
+        });
+        let scale = entry
+            .options
+            .wscale
+            .map_or(0, |_| self.limits.promised_wscale);
+        let segment = Segment {
+            seq: if is_bound {
+                entry.newest_ack
+            } else {
+                entry.bind_ack
+            },
+            ack: pending.receipt.end,
+            flags: Flags::ACK,
+            window: PROMISED_WINDOW.div_ceil(1 << scale) as u16,
+            timestamps,
+            traffic_class: 0,
+            hop_limit: HOP_LIMIT,
+            payload: Bytes::new(),
+        };
+        self.out.push(Action::Say {
+            key: self.key,
+            segment,
+        });
+    }
+
+    /// Sends a segment behind a header that asks for the notice [`Taken`](baton_wire::What::Taken).
+    fn ask_what_is_taken(&mut self, entry: &Entry, segment: Segment) {
+        let Some(to) = entry.bound else { return };
+        let mut header = entry.header(self.now.clock_ms, self.limits.promised_wscale);
+        header.tell = true;
+        self.out.push(Action::Bind {
+            to,
+            key: self.key,
+            header,
+            segment,
+        });
+    }
+}
