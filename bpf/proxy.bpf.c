@@ -10,6 +10,8 @@
  *   BOUND, pinned or wholly below boundary   forward
  *   BOUND, needs the bind header again       punt
  *   BOUND, reaches beyond the boundary       punt: a new request, or the FIN behind it
+ *   a request that would be punted, but      decided here (known.h)
+ *   whose bytes were seen before
  *   RESET                                    RST
  *   ICMP error about a flow                  to the server that has it (icmp.h)
  */
@@ -66,6 +68,8 @@ struct {
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratches SEC(".maps");
+
+#include "known.h" /* uses the tables above */
 
 static __always_inline struct vip *find_vip(const struct packet *p, __be16 port)
 {
@@ -150,13 +154,13 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	if (!server || !server->ifindex)
 		return drop(COUNT_DROP_NO_SERVER);
 	if (server->via == VIA_UDP) {
-		if (encapsulate(skb, p, server, settings.port))
+		if (encapsulate_forward(skb, p, server, settings.port))
 			return drop(COUNT_DROP_MALFORMED);
 		count(why == COUNT_FORWARDED ? COUNT_ENCAPSULATED : why);
-		return bpf_redirect_neigh(server->ifindex, 0, 0, 0); /* the routes say which neighbour */
+	} else {
+		count(why);
 	}
-	count(why);
-	return send_to_neighbour(skb, server->ifindex, server->address);
+	return send_to_node(skb, server);
 }
 
 /* Whether the client could have sent this acknowledgement (RFC 5961 5.2): no more than its window beyond the newest, and not long past. What
@@ -218,28 +222,39 @@ static __always_inline int bound(struct __sk_buff *skb, const struct packet *p, 
 	}
 	/* A FIN behind a request that waits goes where the request goes; one right at the boundary just closes. */
 	if ((p->payload_length || p->flags & TCP_FIN) && !(p->flags & TCP_RST) && !(entry->flags & FLOW_PINNED) &&
-	    distance(entry->boundary, p->seq + p->payload_length) > 0)
-		return is_plausible(p, entry) ? punt(skb, p, head, COUNT_PUNTED_BOUNDARY) : drop(COUNT_DROP_BAD_ACK);
+	    distance(entry->boundary, p->seq + p->payload_length) > 0) {
+		if (!is_plausible(p, entry))
+			return drop(COUNT_DROP_BAD_ACK);
+		int verdict = stay_known(skb, p, &head->key, entry);
+		return verdict >= 0 ? verdict : punt(skb, p, head, COUNT_PUNTED_BOUNDARY);
+	}
 	clear_urgent(skb, p);
 	return forward(skb, p, entry, COUNT_FORWARDED);
 }
 
-/* Notes the flow whose first segment this is. A function of its own for the stack's sake. */
-static __noinline int enter(const struct packet *p, const struct punt *head)
+/* The entry of the flow whose first segment this is, on the desk. */
+static __always_inline struct flow_entry *note_first(const struct packet *p, const struct punt *head)
 {
-	struct flow_entry entry = { .state = FLOW_PENDING, .min_rtt_ms = 0xffffffff };
+	struct desk *desk = own_desk();
 
-	if (!p || !head)
-		return -1;
-	entry.bind_seq = entry.first_seq = p->seq;
-	entry.bind_ack = entry.newest_ack = entry.first_ack = p->ack;
-	entry.window = p->window;
-	entry.mss = head->mss;
-	entry.offers = head->offers;
-	entry.client_wscale = head->client_wscale;
-	entry.vip = head->vip;
-	entry.seen_ns = bpf_ktime_get_ns();
-	return bpf_map_update_elem(&flows, &head->key, &entry, BPF_NOEXIST);
+	if (!desk)
+		return 0;
+	desk->entry = (struct flow_entry){
+		.state = FLOW_PENDING,
+		.bind_seq = p->seq,
+		.bind_ack = p->ack,
+		.newest_ack = p->ack,
+		.first_seq = p->seq,
+		.first_ack = p->ack,
+		.window = p->window,
+		.mss = head->mss,
+		.offers = head->offers,
+		.client_wscale = head->client_wscale,
+		.min_rtt_ms = 0xffffffff,
+		.vip = head->vip,
+		.seen_ns = bpf_ktime_get_ns(),
+	};
+	return &desk->entry;
 }
 
 /* The first segment of a new flow, if it opens the cookie; -1 if not. */
@@ -259,8 +274,15 @@ static __always_inline int begin(struct __sk_buff *skb, struct packet *p, const 
 	head->mss = o.mss;
 	head->client_wscale = o.wscale == WSCALE_NONE ? 0 : o.wscale;
 	head->offers = (own.timestamps ? OFFER_TIMESTAMPS : 0) | (o.sack ? OFFER_SACK : 0) | (o.wscale == WSCALE_NONE ? 0 : OFFER_WSCALE);
-	if (!old && enter(p, head))
-		return drop(COUNT_DROP_TABLE_FULL);
+	if (!old) {
+		struct flow_entry *entry = note_first(p, head);
+		int verdict = entry ? bind_known(skb, p, key, &own, entry) : TC_ACT_SHOT;
+
+		if (verdict >= 0)
+			return verdict;
+		if (bpf_map_update_elem(&flows, key, entry, BPF_NOEXIST))
+			return drop(COUNT_DROP_TABLE_FULL);
+	}
 	return punt(skb, p, head, COUNT_PUNTED_NEW);
 }
 

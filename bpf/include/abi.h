@@ -61,6 +61,7 @@ struct flow_entry {
 	__u32 first_ack;
 	__u32 pad;
 	__u64 seen_ns;       /* CLOCK_MONOTONIC of the newest packet */
+	__u64 known;         /* hash of the newest request, if the kernel decided it; else 0 */
 };
 
 enum served_state {
@@ -169,6 +170,43 @@ struct settings {
 	__be32 address[4];       /* this node's, for messages; all zero: any */
 	__be16 port;             /* the cluster port */
 	__u16 pad[3];
+};
+
+/* ---- requests that the kernel decides by itself (known.h) ---------------------------------------------------------------- */
+
+#define KNOWN_BYTES_MAX 1408 /* of a request: one segment */
+#define POOL_SERVERS_MAX 1024
+#define POOL_CARDS_MAX 2048
+
+struct known_rules { /* one: what user space decides by at the moment */
+	__u64 key[2]; /* of the hashes */
+	__u32 number; /* 0: nothing is known */
+	__u32 pad;
+};
+
+struct known_key {
+	__u64 hash;   /* of the request's bytes */
+	__u32 rules;  /* that it was decided by */
+	__u16 vip;
+	__u16 length; /* of the request */
+};
+
+struct known_request {
+	__u16 pool;
+	__u16 bodiless; /* it is a HEAD */
+};
+
+struct pool_key {
+	__u32 rules;
+	__u32 pool;
+};
+
+/* A pool as the kernel needs it: flows at its members stay; new ones get the servers that the policy has dealt in advance. */
+struct pool_cards {
+	__u64 members[POOL_SERVERS_MAX / 64];
+	__u32 dealt; /* how many of the cards */
+	__u32 cards;
+	__u16 deck[POOL_CARDS_MAX];
 };
 
 /* ---- wire (docs/wire.md), network byte order ------------------------------------------------------------------------- */
@@ -283,6 +321,8 @@ struct access_answer {
 	X(ENCAPSULATED, "forwarded", "bound_encapsulated")          \
 	X(ICMP_FORWARDED, "forwarded", "icmp_error")                \
 	X(TO_RELAY, "passed", "relay")                              \
+	X(KNOWN_FIRST, "bound", "known_first_request")              \
+	X(KNOWN_STAY, "forwarded", "known_request")                 \
 	X(PUNTED_NEW, "punted", "first_request")                    \
 	X(PUNTED_PENDING, "punted", "undecided")                    \
 	X(PUNTED_BOUNDARY, "punted", "boundary")                    \

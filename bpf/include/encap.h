@@ -25,28 +25,30 @@ static __always_inline int send_to_neighbour(struct __sk_buff *skb, __u32 ifinde
 struct outer_ipv4 {
 	struct iphdr ip;
 	struct udphdr udp;
-	struct wire_forward forward;
 };
 
 struct outer_ipv6 {
 	struct ipv6hdr ip;
 	struct udphdr udp;
-	struct wire_forward forward;
 };
 
 static __always_inline __u16 at_most_16_bits(__u32 length) { return length > 0xffff ? 0xffff : length; }
 
-/* Puts the IP packet behind an outer header to the server. 0 or a negative error. */
-static __noinline int encapsulate(struct __sk_buff *skb, const struct packet *p, const struct server *server, __be16 port)
+#define ENCAP (BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_FIXED_GSO)
+
+/* Puts the IP packet behind a message to the server (docs/wire.md). `size`: of the message, a constant. 0 or a negative error. */
+static __always_inline int encapsulate(struct __sk_buff *skb, const struct packet *p, const struct server *server, __be16 port,
+				       const void *message, const __u32 size)
 {
 	/* The source port spreads flows over receive queues; the same for all packets of a flow. */
 	__be16 from = bpf_htons(49152 | (bpf_get_hash_recalc(skb) & 0x3fff));
-	struct udphdr udp = { .source = from, .dest = port }; /* no checksum: the inner packet has its own */
+	__u32 length = p->length + size + sizeof(struct udphdr);
+	/* No checksum: the inner packet has its own. */
+	struct udphdr udp = { .source = from, .dest = port, .len = bpf_htons(at_most_16_bits(length)) };
+	int error;
 
-	if (!p || !server)
-		return -1;
 	if (is_ipv4(server->address)) {
-		struct outer_ipv4 outer = { .udp = udp, .forward.prefix = bpf_htonl(WIRE_PREFIX | WIRE_FORWARD) };
+		struct outer_ipv4 outer = { .udp = udp };
 
 		outer.ip.version = 4;
 		outer.ip.ihl = 5;
@@ -55,25 +57,39 @@ static __noinline int encapsulate(struct __sk_buff *skb, const struct packet *p,
 		outer.ip.frag_off = bpf_htons(0x4000);
 		outer.ip.saddr = server->source[3];
 		outer.ip.daddr = server->address[3];
-		outer.ip.tot_len = bpf_htons(at_most_16_bits(p->length + sizeof(outer)));
-		outer.udp.len = bpf_htons(at_most_16_bits(p->length + sizeof(outer) - sizeof(struct iphdr)));
+		outer.ip.tot_len = bpf_htons(at_most_16_bits(length + sizeof(struct iphdr)));
 		outer.ip.check = fold_checksum((__u32)bpf_csum_diff(0, 0, (__be32 *)&outer.ip, sizeof(outer.ip), 0));
-		int error = bpf_skb_adjust_room(skb, sizeof(outer), BPF_ADJ_ROOM_MAC,
-						BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_FIXED_GSO);
-		return error ?: bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof(outer), 0);
+		error = bpf_skb_adjust_room(skb, sizeof(outer) + size, BPF_ADJ_ROOM_MAC, ENCAP | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4) ?:
+			bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof(outer), 0);
+		return error ?: bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(outer), message, size, 0);
 	}
-	struct outer_ipv6 outer = { .udp = udp, .forward.prefix = bpf_htonl(WIRE_PREFIX | WIRE_FORWARD) };
+	struct outer_ipv6 outer = { .udp = udp };
 
 	outer.ip.version = 6;
 	outer.ip.hop_limit = 64;
 	outer.ip.nexthdr = IPPROTO_UDP;
 	__builtin_memcpy(&outer.ip.saddr, server->source, 16);
 	__builtin_memcpy(&outer.ip.daddr, server->address, 16);
-	outer.ip.payload_len = bpf_htons(at_most_16_bits(p->length + sizeof(outer) - sizeof(struct ipv6hdr)));
-	outer.udp.len = outer.ip.payload_len;
-	int error = bpf_skb_adjust_room(skb, sizeof(outer), BPF_ADJ_ROOM_MAC,
-					BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_FIXED_GSO);
-	return error ?: bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof(outer), 0);
+	outer.ip.payload_len = udp.len;
+	error = bpf_skb_adjust_room(skb, sizeof(outer) + size, BPF_ADJ_ROOM_MAC, ENCAP | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6) ?:
+		bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof(outer), 0);
+	return error ?: bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(outer), message, size, 0);
+}
+
+/* Behind a `forward`. A function of its own for the stack's sake. */
+static __noinline int encapsulate_forward(struct __sk_buff *skb, const struct packet *p, const struct server *server, __be16 port)
+{
+	struct wire_forward message = { .prefix = bpf_htonl(WIRE_PREFIX | WIRE_FORWARD) };
+
+	return p && server ? encapsulate(skb, p, server, port, &message, sizeof(message)) : -1;
+}
+
+/* To the server as its node: through UDP. */
+static __always_inline int send_to_node(struct __sk_buff *skb, const struct server *server)
+{
+	if (server->via == VIA_NEIGHBOUR)
+		return send_to_neighbour(skb, server->ifindex, server->address);
+	return bpf_redirect_neigh(server->ifindex, 0, 0, 0); /* the routes say which neighbour */
 }
 
 #endif

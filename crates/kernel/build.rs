@@ -16,6 +16,7 @@ fn main() -> Result<()> {
                 format!("-I{}", root.join("include").display()),
                 format!("-I/usr/include/{arch}-linux-gnu"), // asm/types.h on Debian
                 "-mcpu=v3".into(),
+                "-fno-strict-aliasing".into(), // as the kernel is compiled: structs are hashed as words
                 "-Wall".into(),
                 "-Werror".into(),
             ])

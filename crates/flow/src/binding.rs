@@ -7,7 +7,7 @@ use crate::moving::Move;
 use crate::pending::{MAX_HELD, Pending};
 use crate::requests::{Batch, Found, read};
 use crate::transition::Transition;
-use crate::{Action, Counter, Decide, Entry, Target};
+use crate::{Action, Choice, Counter, Decide, Entry, Lesson, Target};
 
 /// An acknowledgement that does not come (bytes ahead; the most that sequence numbers can compare).
 const NEVER: u32 = 0x7fff_ffff;
@@ -65,12 +65,12 @@ impl<D: Decide> Transition<'_, D> {
                     Batch::for_relay()
                 }
                 Found::Head(head) => {
-                    let to = self.target(entry, pending, present, &head);
-                    if let Some(batch) = batch.as_mut().filter(|batch| batch.to == to) {
+                    let choice = self.choose(entry, pending, present, &head);
+                    if let Some(batch) = batch.as_mut().filter(|batch| batch.to == choice.to) {
                         batch.add(&head);
                         continue;
                     }
-                    Batch::new(to, &head)
+                    Batch::new(choice, &head)
                 }
             };
             if present.is_some_and(|present| present != next.to) {
@@ -81,15 +81,18 @@ impl<D: Decide> Transition<'_, D> {
         (batch, None)
     }
 
-    fn target(
+    fn choose(
         &mut self,
         entry: &Entry,
         pending: &Pending,
         present: Option<Target>,
         head: &RequestHead,
-    ) -> Target {
+    ) -> Choice {
         if pending.excluded.len() >= MAX_REFUSALS {
-            return Target::Relay;
+            return Choice {
+                to: Target::Relay,
+                pool: None,
+            };
         }
         let present = match present {
             Some(Target::Server(server)) => Some(server),
@@ -135,6 +138,7 @@ impl<D: Decide> Transition<'_, D> {
             boundary: start + batch.length,
             header_end,
             seen: self.now.mono,
+            known: 0,
             ..entry
         };
         let entry = if entry.bound.is_some() {
@@ -192,6 +196,7 @@ impl<D: Decide> Transition<'_, D> {
         if !more_to_come {
             self.out.push(Action::Put(self.key, entry));
         }
+        self.teach(&entry, &batch, &segments);
         for segment in segments {
             self.bind(&entry, batch.to, segment);
         }
@@ -199,6 +204,21 @@ impl<D: Decide> Transition<'_, D> {
             self.out.push(Action::Put(self.key, entry));
         }
         entry
+    }
+
+    /// One whole request in one segment: the kernel can tell it by its bytes when it comes again.
+    fn teach(&mut self, entry: &Entry, batch: &Batch, segments: &[Segment]) {
+        let (Some(pool), [segment]) = (batch.pool, segments) else {
+            return;
+        };
+        if !batch.pinned && segment.payload.len() == batch.length as usize {
+            self.out.push(Action::Learn(Lesson {
+                vip: entry.vip,
+                request: segment.payload.clone(),
+                pool,
+                is_head_method: batch.bodiless & 1 == 1,
+            }));
+        }
     }
 
     /// Rewrites TSecr so that the header's clock less TSecr is the round trip: the kernel that makes the socket takes

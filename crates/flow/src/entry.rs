@@ -80,6 +80,8 @@ pub struct Entry {
     pub first_ack: Seq,
     /// When the newest packet came (the kernel's monotonic clock).
     pub seen: Duration,
+    /// Hash of the newest request, if the kernel decided it; else 0.
+    pub known: u64,
 }
 
 impl Entry {
@@ -106,6 +108,7 @@ impl Entry {
             header_ack: ack,
             requests: 0,
             bodiless: 0,
+            known: 0,
             ..self
         }
     }

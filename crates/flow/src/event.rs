@@ -2,8 +2,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use baton_packet::{FlowKey, RequestHead, Segment, Seq};
-use baton_policy::ServerId;
+use baton_policy::{PoolId, ServerId};
 use baton_wire::{Bind, Notice, Release, ReleaseAnswer};
+use bytes::Bytes;
 
 use crate::{ClientOptions, Entry, Target};
 
@@ -24,7 +25,7 @@ pub trait Table {
 
 /// Chooses where a request goes.
 pub trait Decide {
-    /// The target for a request to VIP number `vip`.
+    /// Where a request to VIP number `vip` goes.
     ///
     /// `present`: the server that has the flow; it is chosen again if the request's pool has it and nothing speaks
     /// against it. `excluded` servers have refused this request. The server's kernel must take `options` over. A request that cannot be routed
@@ -37,10 +38,32 @@ pub trait Decide {
         options: &ClientOptions,
         present: Option<ServerId>,
         excluded: &[ServerId],
-    ) -> Target;
+    ) -> Choice;
 
     /// Whether a server is out: what it has is lost.
     fn is_out(&self, server: ServerId) -> bool;
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// There.
+    pub to: Target,
+    /// The pool that every request with the same head routes to, at whichever of its servers the flow is.
+    pub pool: Option<PoolId>,
+}
+
+/// A request that the kernel may decide itself from now on: one whole request in one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lesson {
+    /// Index of the VIP.
+    pub vip: u16,
+    /// All its bytes.
+    pub request: Bytes,
+    /// Where it goes. A flow that is at one of this pool's servers stays.
+    pub pool: PoolId,
+    /// It is a HEAD.
+    pub is_head_method: bool,
 }
 
 /// What bounds the owner in time and memory.
@@ -135,6 +158,8 @@ pub enum Action {
         /// What has arrived of the client's bytes.
         ack: Seq,
     },
+    /// What the kernel may do by itself the next time.
+    Learn(Lesson),
     /// One more of these.
     Count(Counter),
 }

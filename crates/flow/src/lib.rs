@@ -43,8 +43,8 @@ mod unanswered;
 #[cfg(test)]
 mod tests;
 
-pub use baton_policy::ServerId;
+pub use baton_policy::{PoolId, ServerId};
 pub use entry::{ClientOptions, Entry, Target};
-pub use event::{Action, Counter, Decide, Event, Limits, Now, Table};
+pub use event::{Action, Choice, Counter, Decide, Event, Lesson, Limits, Now, Table};
 pub use members::{Heard, Members, Said, Standing};
 pub use owner::Owner;

@@ -1,6 +1,7 @@
 use baton_packet::{BodyLength, Parsed, RequestHead};
+use baton_policy::PoolId;
 
-use crate::Target;
+use crate::{Choice, Target};
 
 /// Longest request that is followed by its length; longer ones pin the flow. Sequence numbers compare within 2^31.
 const MAX_FOLLOWED: u64 = 1 << 30;
@@ -31,6 +32,8 @@ pub(crate) fn read(bytes: &[u8], max_head_bytes: usize) -> Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub(crate) to: Target,
+    /// Its pool, if it is one request alone.
+    pub(crate) pool: Option<PoolId>,
     /// How many.
     pub(crate) requests: u32,
     /// Bit i: the last but i is a HEAD.
@@ -45,9 +48,11 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// A first request.
-    pub(crate) fn new(to: Target, head: &RequestHead) -> Batch {
+    pub(crate) fn new(choice: Choice, head: &RequestHead) -> Batch {
+        let Choice { to, pool } = choice;
         let mut batch = Batch {
             to,
+            pool: None,
             requests: 0,
             bodiless: 0,
             length: 0,
@@ -55,13 +60,14 @@ impl Batch {
             idempotent: true,
         };
         batch.add(head);
-        batch
+        Batch { pool, ..batch }
     }
 
     /// Whatever the bytes are, the relay deals with them.
     pub(crate) fn for_relay() -> Batch {
         Batch {
             to: Target::Relay,
+            pool: None,
             requests: 1,
             bodiless: 0,
             length: 0,
@@ -72,6 +78,7 @@ impl Batch {
 
     /// One more request behind the others.
     pub(crate) fn add(&mut self, head: &RequestHead) {
+        self.pool = None;
         self.requests += 1;
         self.idempotent &= IDEMPOTENT.contains(&head.method.as_str());
         self.bodiless = self.bodiless << 1 | u32::from(head.is_head_method());

@@ -1,6 +1,7 @@
 //! What the tests share: one flow, a table, servers chosen by the path's first digit.
 
 mod bounds;
+mod lessons;
 mod losing;
 mod members;
 mod model;
@@ -13,12 +14,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use baton_packet::{Flags, FlowKey, RequestHead, Segment, Seq, Timestamps};
-use baton_policy::ServerId;
+use baton_policy::{PoolId, ServerId};
 use baton_wire::{Notice, Outcome, ReleaseAnswer, What};
 use bytes::Bytes;
 
 use crate::{
-    Action, ClientOptions, Counter, Decide, Entry, Event, Limits, Now, Owner, Table, Target,
+    Action, Choice, ClientOptions, Counter, Decide, Entry, Event, Limits, Now, Owner, Table, Target,
 };
 
 /// The client's first byte and what it acknowledges first; both wrap soon.
@@ -60,6 +61,8 @@ fn options() -> ClientOptions {
 struct ByPath {
     asked: usize,
     out: Vec<ServerId>,
+    /// What it says of the pool of those that it does not send to the relay.
+    pool: Option<PoolId>,
 }
 
 impl Decide for ByPath {
@@ -71,16 +74,19 @@ impl Decide for ByPath {
         _options: &ClientOptions,
         present: Option<ServerId>,
         excluded: &[ServerId],
-    ) -> Target {
+    ) -> Choice {
         self.asked += 1;
         assert_eq!((vip, client), (VIP, key().client().ip()));
         if head.path == "/any"
             && let Some(present) = present
         {
-            return Target::Server(present);
+            return self.to(Target::Server(present));
         }
         let Some(pool) = pool(&head.path) else {
-            return Target::Relay;
+            return Choice {
+                to: Target::Relay,
+                pool: None,
+            };
         };
         let usable = |server: &ServerId| !excluded.contains(server) && !self.out.contains(server);
         let stays = |server: &ServerId| server.0 % 10 == pool && usable(server);
@@ -89,11 +95,22 @@ impl Decide for ByPath {
                 .map(|i| ServerId(10 * i + pool))
                 .find(|server| usable(server))
         };
-        Target::Server(present.filter(stays).or_else(other).unwrap())
+        self.to(Target::Server(
+            present.filter(stays).or_else(other).unwrap(),
+        ))
     }
 
     fn is_out(&self, server: ServerId) -> bool {
         self.out.contains(&server)
+    }
+}
+
+impl ByPath {
+    fn to(&self, to: Target) -> Choice {
+        Choice {
+            to,
+            pool: self.pool,
+        }
     }
 }
 
@@ -215,6 +232,7 @@ impl Bench {
             first_seq: FIRST,
             first_ack: ACK,
             seen: self.now.mono,
+            known: 0,
         };
         self.entries.0.insert(key(), entry);
     }
@@ -357,6 +375,7 @@ fn brief(actions: &[Action]) -> String {
                 format!("say {}/{}", segment.seq - ACK, segment.ack - FIRST)
             }
             Action::Reset { seq, ack, .. } => format!("reset {}/{}", *seq - ACK, *ack - FIRST),
+            Action::Learn(lesson) => format!("learn {}", lesson.request.len()),
             Action::Count(counter) => format!("+{}", counter.name()),
         });
     let mut once: Vec<(String, usize)> = Vec::new();

@@ -335,6 +335,7 @@ impl<D: Decide> Transition<'_, D> {
             first_seq: segment.seq,
             first_ack: segment.ack,
             seen: self.now.mono,
+            known: 0,
         };
         self.out.push(Action::Put(self.key, entry));
         entry

@@ -6,7 +6,7 @@ use crate::counters::Counters;
 use crate::settings::monotonic;
 use crate::skeletons::proxy::{ProxySkel, ProxySkelBuilder};
 use crate::table::Table;
-use crate::{Error, Punt, Queue, Result, Settings};
+use crate::{Error, Known, Punt, Queue, Result, Settings};
 use baton_packet::FlowKey;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use std::mem::MaybeUninit;
@@ -48,6 +48,17 @@ pub struct Server {
     pub ifindex: u32,
     /// How.
     pub via: Via,
+}
+
+/// How much the program's tables hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Flows.
+    pub flows: u32,
+    /// Requests that the kernel decides by itself; 0: it decides none.
+    pub known_requests: u32,
+    /// Key of the hashes of such requests: random, this program's own.
+    pub known_key: [u8; 16],
 }
 
 /// The flow table, shared with the kernel; may be used from any thread.
@@ -126,11 +137,12 @@ pub struct Proxy {
     flows: Arc<Flows>,
     vips: Table<abi::vip>,
     servers: Table<abi::server>,
+    known: Option<Known>,
 }
 
 impl Proxy {
     /// Loads the program; it sees no packet before [`attach`](Proxy::attach).
-    pub fn load(settings: &Settings, max_flows: u32) -> Result<Proxy> {
+    pub fn load(settings: &Settings, sizes: Sizes) -> Result<Proxy> {
         let refused = |source| Error::Load {
             role: "proxy",
             source,
@@ -141,7 +153,11 @@ impl Proxy {
         let cpus = libbpf_rs::num_possible_cpus().map_err(refused)?;
         open.maps
             .flows
-            .set_max_entries(max_flows)
+            .set_max_entries(sizes.flows)
+            .map_err(refused)?;
+        open.maps
+            .known_requests
+            .set_max_entries(sizes.known_requests.max(1))
             .map_err(refused)?;
         open.maps
             .scratches
@@ -151,10 +167,20 @@ impl Proxy {
             data.settings = settings.to_kernel();
         }
         let skel = open.load().map_err(refused)?;
+        let known = (sizes.known_requests > 0).then(|| -> Result<Known> {
+            Ok(Known::new(
+                Table::of("known_rules", &skel.maps.known_rules)?,
+                Table::of("known_requests", &skel.maps.known_requests)?,
+                Table::of("pools", &skel.maps.pools)?,
+                sizes.known_key,
+            ))
+        });
+        let known = known.transpose()?;
         Ok(Proxy {
             flows: Arc::new(Flows(Table::of("flows", &skel.maps.flows)?)),
             vips: Table::of("vips", &skel.maps.vips)?,
             servers: Table::of("servers", &skel.maps.servers)?,
+            known,
             links: Vec::new(),
             skel,
         })
@@ -207,6 +233,11 @@ impl Proxy {
     /// The flow table.
     pub fn flows(&self) -> Arc<Flows> {
         self.flows.clone()
+    }
+
+    /// The requests that the program decides by itself; taken once, and only if there may be any.
+    pub fn known(&mut self) -> Option<Known> {
+        self.known.take()
     }
 
     /// The packets that need a decision.

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use baton_flow::{
-    Action, ClientOptions, Decide, Entry, Event, Limits, Now, Owner, ServerId, Table, Target,
+    Action, Choice, ClientOptions, Decide, Entry, Event, Limits, Now, Owner, PoolId, ServerId,
+    Table, Target,
 };
 use baton_packet::{Flags, FlowKey, RequestHead, Segment, Timestamps};
 use baton_wire::{Notice, Outcome, ReleaseAnswer};
@@ -300,15 +301,21 @@ impl Decide for ByPath {
         _: &ClientOptions,
         present: Option<ServerId>,
         excluded: &[ServerId],
-    ) -> Target {
+    ) -> Choice {
         assert_eq!(vip, VIP);
         let Some(pool) = stream::pool(head) else {
-            return Target::Relay;
+            return Choice {
+                to: Target::Relay,
+                pool: None,
+            };
         };
         let fits = |server: &ServerId| server.0 % 10 == pool && !excluded.contains(server);
         let others = (0..).map(|i| ServerId(10 * i + pool));
         let server = present.into_iter().chain(others).find(fits);
-        server.map_or(Target::Relay, Target::Server)
+        Choice {
+            to: server.map_or(Target::Relay, Target::Server),
+            pool: server.map(|_| PoolId(usize::from(pool))),
+        }
     }
 
     fn is_out(&self, _: ServerId) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use baton_flow::{Action, Entry, Event, ServerId, Target};
-use baton_packet::{Flags, FlowKey, Segment};
+use baton_packet::{BodyLength, Flags, FlowKey, Parsed, RequestHead, Segment};
 use baton_wire::{Bind, Outcome, What};
 
 use super::stream::Stream;
@@ -100,6 +100,7 @@ pub(super) fn check(
                 assert!(entry.as_ref().is_some_and(names), "{request:?}: {entry:?}");
                 assert!(!request.force);
             }
+            Action::Learn(lesson) => assert!(is_one_request(&lesson.request), "{lesson:?}"),
             Action::Say { segment, .. } => assert!(segment.payload.is_empty()),
             Action::Count(_) => {}
         }
@@ -209,4 +210,15 @@ fn is_for(server: ServerId, entry: &Entry, segment: &Segment, stream: &Stream) {
 /// Whether a server reads what is in it.
 fn is_data(segment: &Segment) -> bool {
     segment.flags.contains(Flags::ACK) && !segment.flags.intersects(Flags::SYN | Flags::RST)
+}
+
+/// Whether these are the bytes of one request, no more and no less.
+fn is_one_request(bytes: &[u8]) -> bool {
+    match RequestHead::parse(bytes) {
+        Ok(Parsed::Complete(head)) => match head.body {
+            BodyLength::Length(length) => head.head_len as u64 + length == bytes.len() as u64,
+            BodyLength::Chunked | BodyLength::Tunnel => false,
+        },
+        _ => false,
+    }
 }

@@ -10,7 +10,7 @@ mod odd;
 mod silent;
 
 use baton_kernel::abi::{flow_entry, flow_flags, flow_state, offer};
-use baton_kernel::{Events, Proxy, Punt, Server, Via, Vip};
+use baton_kernel::{Events, Proxy, Punt, Server, Sizes, Via, Vip};
 use baton_packet::FlowKey;
 use common::*;
 use etherparse::TcpOptionElement as Opt;
@@ -21,6 +21,15 @@ const VIP: &str = "10.77.0.10:80";
 const CLIENT6: &str = "[fd77::1]:40000";
 const VIP6: &str = "[fd77::10]:80";
 
+/// No request is known.
+fn sizes(flows: u32) -> Sizes {
+    Sizes {
+        flows,
+        known_requests: 0,
+        known_key: [0; 16],
+    }
+}
+
 struct Bench {
     proxy: Proxy,
     watch: Watch,
@@ -29,7 +38,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let proxy = Proxy::load(&settings(), 1024).unwrap();
+        let proxy = Proxy::load(&settings(), sizes(1024)).unwrap();
         let vip = |index, at_: &str| Vip {
             index,
             at: at(at_),

@@ -12,6 +12,8 @@ pub struct ProxyOptions {
     pub announce: bool,
     /// Flows that the kernel table holds; more are refused and counted.
     pub max_flows: u32,
+    /// Requests that the kernel may decide by itself because the same bytes were decided before; the least recently used make room. 0: none.
+    pub known_requests: u32,
     /// A flow without packets for so long is forgotten.
     pub flow_idle_timeout: Duration,
     /// The same after a FIN or RST was seen.
@@ -31,6 +33,7 @@ impl Default for ProxyOptions {
         Self {
             announce: true,
             max_flows: 1 << 20,
+            known_requests: 1 << 16,
             flow_idle_timeout: Duration::from_secs(3600),
             closing_timeout: Duration::from_secs(30),
             head_ack: Duration::from_millis(5),
@@ -49,6 +52,11 @@ pub(super) fn read(mut section: Section<'_>) -> ProxyOptions {
     ProxyOptions {
         announce: section.or("announce", default.announce, boolean),
         max_flows: section.or("max_flows", default.max_flows, integer(1..=MOST_FLOWS)),
+        known_requests: section.or(
+            "known_requests",
+            default.known_requests,
+            integer(0..=1 << 24),
+        ),
         flow_idle_timeout: section.or("flow_idle_timeout_s", default.flow_idle_timeout, seconds),
         closing_timeout: section.or("closing_timeout_s", default.closing_timeout, seconds),
         head_ack: section.or("head_ack_ms", default.head_ack, milliseconds),

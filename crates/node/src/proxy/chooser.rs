@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use baton_flow::{ClientOptions, Decide, Target};
+use baton_flow::{Choice, ClientOptions, Decide, Target};
+use baton_kernel::{POOL_CARDS_MAX, Pool};
 use baton_packet::{BodyLength, RequestHead};
-use baton_policy::{Cluster, Mechanism, ServerId};
+use baton_policy::{Cluster, Mechanism, PoolId, ServerId};
+use baton_wire::Accepts;
 use rand::rngs::SmallRng;
 
 use super::plan::Plan;
@@ -61,6 +63,49 @@ impl Chooser {
     }
 }
 
+impl Chooser {
+    /// The pools as the kernel needs them to decide known requests, in the configuration's order. Nothing is handed off to a relay's.
+    pub(super) fn pools(&mut self) -> Vec<Pool> {
+        (0..self.policy.pools().len())
+            .map(|place| self.pool(PoolId(place)))
+            .collect()
+    }
+
+    /// One of them, with the next cards that its policy deals. Servers that are not good for everything are for user space to judge.
+    pub(super) fn pool(&mut self, id: PoolId) -> Pool {
+        let handed_off = |pool: &&baton_policy::Pool| pool.mechanism() == Mechanism::Handoff;
+        let Some(pool) = self.policy.pool(id).filter(handed_off) else {
+            return Pool::default();
+        };
+        let health = Arc::clone(&self.health.borrow());
+        let slot = |place: ServerId| self.slot_of_server.get(&place).map(|slot| slot.0);
+        let node = |place| slot(place).and_then(|slot| self.nodes.get(usize::from(slot)));
+        let is_good =
+            |place: ServerId| node(place).is_some_and(|node| health.of_all(*node) == Use::Handoff);
+        let takes_all =
+            |place| node(place).is_some_and(|node| health.accepts(*node) == Accepts::ALL);
+        let good = || {
+            pool.members()
+                .iter()
+                .map(|member| member.server)
+                .filter(|&server| is_good(server))
+        };
+        let cards = if good().all(takes_all) {
+            POOL_CARDS_MAX
+        } else {
+            0
+        };
+        let mut card = |_| {
+            pool.choose(None, |place| !is_good(place), &mut self.random)
+                .and_then(slot)
+        };
+        Pool {
+            members: good().filter_map(slot).collect(),
+            deck: (0..cards).map_while(&mut card).collect(),
+        }
+    }
+}
+
 impl Decide for Chooser {
     fn is_out(&self, ServerId(slot): ServerId) -> bool {
         let node = self.nodes.get(usize::from(slot));
@@ -75,18 +120,19 @@ impl Decide for Chooser {
         options: &ClientOptions,
         present: Option<ServerId>,
         excluded: &[ServerId],
-    ) -> Target {
+    ) -> Choice {
+        const RELAY: Choice = Choice {
+            to: Target::Relay,
+            pool: None,
+        };
         let Some(place) = self.place_of_vip.get(&vip).copied() else {
-            return Target::Relay;
+            return RELAY;
         };
-        let Some((_, pool)) = self.policy.decide(place, head) else {
-            return Target::Relay;
+        let Some((id, pool)) = self.policy.decide(place, head) else {
+            return RELAY;
         };
-        if pool.mechanism() == Mechanism::Relay {
-            return Target::Relay;
-        }
-        if self.needs_endpoint(place, head) {
-            return Target::Relay;
+        if pool.mechanism() == Mechanism::Relay || self.needs_endpoint(place, head) {
+            return RELAY;
         }
         let present = present.and_then(|slot| self.place_of_server.get(&slot).copied());
         let health = Arc::clone(&self.health.borrow());
@@ -102,7 +148,10 @@ impl Decide for Chooser {
         let chosen = pool.choose(present, |place| !usable(place), &mut self.random);
         chosen
             .and_then(|place| self.slot_of_server.get(&place))
-            .map_or(Target::Relay, |slot| Target::Server(*slot))
+            .map_or(RELAY, |slot| Choice {
+                to: Target::Server(*slot),
+                pool: Some(id),
+            })
     }
 }
 

@@ -5,14 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use baton_flow::{Action, ServerId, Target};
+use baton_flow::{Action, Lesson, ServerId, Target};
 use baton_kernel::Flows;
 use baton_packet::{Flags, FlowKey, Segment, Seq};
 use baton_wire::{FORWARD_HEADER, Keys};
 use bytes::Bytes;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::chooser::Chooser;
 use super::entry;
+use super::lessons::Lessons;
 use super::numbers::{Numbers, Trouble};
 use super::plan::node_of;
 
@@ -39,6 +41,7 @@ pub(super) struct Effects {
     local: [UdpSocket; 2],
     to_client: [Socket; 2],
     packet: Vec<u8>,
+    lessons: Option<Lessons>,
 }
 
 impl Effects {
@@ -48,6 +51,7 @@ impl Effects {
         flows: Arc<Flows>,
         numbers: Arc<Numbers>,
         cluster: UdpSocket,
+        lessons: Option<Lessons>,
     ) -> Result<Effects> {
         let local = |address: IpAddr| {
             UdpSocket::bind(SocketAddr::new(address, 0))
@@ -68,38 +72,55 @@ impl Effects {
             ],
             to_client: [raw(Domain::IPV4)?, raw(Domain::IPV6)?],
             packet: Vec::with_capacity(2048),
+            lessons,
         })
     }
 
-    /// In the given order. What cannot be sent is counted: the client's TCP sends it again.
-    pub(super) fn carry_out(&mut self, actions: &mut Vec<Action>) {
-        for action in actions.drain(..) {
-            match action {
-                Action::Put(key, e) => {
-                    if self.flows.put(&key, &entry::to_kernel(&e)).is_err() {
-                        self.numbers.trouble(Trouble::TableFull);
-                    }
+    /// What cannot be sent is counted: the client's TCP sends it again.
+    pub(super) fn carry_out(&mut self, action: Action, chooser: &mut Chooser) {
+        match action {
+            Action::Put(key, e) => {
+                if self.flows.put(&key, &entry::to_kernel(&e)).is_err() {
+                    self.numbers.trouble(Trouble::TableFull);
                 }
-                Action::Bind {
-                    to,
-                    key,
-                    header,
-                    segment,
-                } => {
-                    let header = header.encode(&self.ways.keys.current, &key);
-                    self.send(to, &key, &header, &segment);
-                }
-                Action::Forward { to, key, segment } => {
-                    self.send(to, &key, &FORWARD_HEADER, &segment)
-                }
-                Action::Release { to, request } => {
-                    let message = request.encode(&self.ways.keys.current);
-                    self.send_message(to, &message);
-                }
-                Action::Say { key, segment } => self.say(&key, &segment),
-                Action::Reset { key, seq, ack } => self.reset(&key, seq, ack),
-                Action::Count(counter) => self.numbers.count(counter),
             }
+            Action::Bind {
+                to,
+                key,
+                header,
+                segment,
+            } => {
+                let header = header.encode(&self.ways.keys.current, &key);
+                self.send(to, &key, &header, &segment);
+            }
+            Action::Forward { to, key, segment } => self.send(to, &key, &FORWARD_HEADER, &segment),
+            Action::Release { to, request } => {
+                let message = request.encode(&self.ways.keys.current);
+                self.send_message(to, &message);
+            }
+            Action::Say { key, segment } => self.say(&key, &segment),
+            Action::Reset { key, seq, ack } => self.reset(&key, seq, ack),
+            Action::Learn(lesson) => self.learn(&lesson, chooser),
+            Action::Count(counter) => self.numbers.count(counter),
+        }
+    }
+
+    fn learn(&mut self, lesson: &Lesson, chooser: &mut Chooser) {
+        let learned = self
+            .lessons
+            .as_mut()
+            .map(|lessons| lessons.learn(lesson, chooser));
+        if let Some(Err(error)) = learned {
+            tracing::trace!(%error, "lesson");
+            self.numbers.trouble(Trouble::Lesson);
+        }
+    }
+
+    /// The rules have changed: the kernel must not decide by those before.
+    pub(super) fn forget_lessons(&mut self, chooser: &mut Chooser) {
+        let forgotten = self.lessons.as_mut().map(|lessons| lessons.forget(chooser));
+        if let Some(Err(error)) = forgotten {
+            tracing::error!(%error, "the kernel decides no requests until the next reload");
         }
     }
 

@@ -23,6 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::chooser::Chooser;
 use super::effects::{Effects, Ways};
 use super::entry;
+use super::lessons::Lessons;
 use super::numbers::{Numbers, Trouble};
 use super::plan::Plan;
 use crate::backend::notice;
@@ -105,7 +106,7 @@ pub(super) struct Orders {
 impl Orders {
     /// Starts the thread. It owns the node's socket for messages. `relay`: what the relay's agent has to tell.
     pub(super) fn start(
-        program: &baton_kernel::Proxy,
+        program: &mut baton_kernel::Proxy,
         relay: Queue<Told>,
         config: &Config,
         plan: &Plan,
@@ -126,14 +127,19 @@ impl Orders {
             .expect(baton_kernel::monotonic(), rules.agents.keys().copied());
         let (sender, orders) = channel();
         let (woken, wake) = io::pipe()?;
+        let (owner, mut chooser) = (Owner::new(rules.limits), rules.chooser);
+        let mut lessons = program.known().map(Lessons::new);
+        if let Some(lessons) = &mut lessons {
+            lessons.forget(&mut chooser)?;
+        }
         let flows = program.flows();
         let effects = Effects::new(
             rules.ways,
             flows.clone(),
             numbers.clone(),
             socket.try_clone()?,
+            lessons,
         )?;
-        let (owner, chooser) = (Owner::new(rules.limits), rules.chooser);
         let queue = program.punts()?;
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
             let queues = queue.open().and_then(|punts| Ok((punts, relay.open()?)));
@@ -232,7 +238,7 @@ impl Engine {
             let now = self.now();
             self.owner
                 .tick(now, &self.flows, &mut self.chooser, &mut self.actions);
-            self.effects.carry_out(&mut self.actions);
+            self.carry_out();
             self.decide_lost();
             self.beat();
             self.numbers
@@ -355,7 +361,13 @@ impl Engine {
             &mut self.chooser,
             &mut self.actions,
         );
-        self.effects.carry_out(&mut self.actions);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        for action in self.actions.drain(..) {
+            self.effects.carry_out(action, &mut self.chooser);
+        }
     }
 
     /// Heartbeats out; and what their absence means.
@@ -391,7 +403,7 @@ impl Engine {
                 self.readmit_at = Some(baton_kernel::monotonic() + READMIT);
             }
         }
-        self.effects.carry_out(&mut self.actions);
+        self.carry_out();
     }
 
     /// A part of the flows whose servers are out.
@@ -411,6 +423,9 @@ impl Engine {
         self.readmit();
         let health = Health::new(self.heartbeats.members.all());
         let before = self.health.send_replace(Arc::new(health.clone()));
+        if *before != health {
+            self.effects.forget_lessons(&mut self.chooser);
+        }
         for (node, name) in &self.agents {
             let address = node;
             match (before.of_all(*node).why(), health.of_all(*node).why()) {
@@ -432,6 +447,7 @@ impl Engine {
                 Order::Lost(flows) => self.lost = flows.into(),
                 Order::Reload(rules) => {
                     self.chooser = rules.chooser;
+                    self.effects.forget_lessons(&mut self.chooser);
                     self.effects.ways = rules.ways;
                     self.owner.reconfigure(rules.limits);
                     let members = &mut self.heartbeats.members;

@@ -48,6 +48,7 @@ pub(super) fn from_kernel(e: &flow_entry) -> Entry {
         first_seq: Seq(e.first_seq),
         first_ack: Seq(e.first_ack),
         seen: Duration::from_nanos(e.seen_ns),
+        known: e.known,
     }
 }
 
@@ -102,6 +103,7 @@ pub(super) fn to_kernel(e: &Entry) -> flow_entry {
         first_ack: e.first_ack.0,
         pad: 0,
         seen_ns: e.seen.as_nanos() as u64,
+        known: e.known,
     }
 }
 
@@ -135,6 +137,7 @@ mod tests {
                     boundary: Seq(8),
                     min_rtt_ms: on(0).then_some(50),
                     seen: Duration::from_nanos(99),
+                    known: u64::from(bits),
                     ..entry
                 };
                 assert_eq!(from_kernel(&to_kernel(&entry)), entry);

@@ -14,6 +14,9 @@ mod chooser;
 mod effects;
 mod engine;
 mod entry;
+#[cfg(all(test, feature = "root-tests"))]
+mod known_tests;
+mod lessons;
 mod local;
 mod numbers;
 mod plan;
@@ -22,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use baton_kernel::Clock;
+use baton_kernel::{Clock, Sizes};
 use baton_policy::ServerId;
 
 use crate::addresses::Addresses;
@@ -54,13 +57,18 @@ pub async fn run(mut context: Context) -> Result<()> {
     )?;
     addresses.hold(&plan.placed).await?;
     let mut local = LocalRelay::start(&context, &config, &settings)?;
-    let mut program = baton_kernel::Proxy::load(&settings, config.proxy.max_flows)?;
+    let sizes = Sizes {
+        flows: config.proxy.max_flows,
+        known_requests: config.proxy.known_requests,
+        known_key: rand::random(),
+    };
+    let mut program = baton_kernel::Proxy::load(&settings, sizes)?;
     apply(&program, &plan)?;
 
     let numbers = Arc::new(Numbers::new(program.counters()?, local.counters()?));
     let relay = local.told()?;
     let orders = Orders::start(
-        &program,
+        &mut program,
         relay,
         &config,
         &plan,

@@ -20,14 +20,17 @@ pub(super) enum Trouble {
     BadPacket,
     /// A message between nodes was malformed, or its tag was wrong.
     BadMessage,
+    /// The kernel's table of known requests did not take one.
+    Lesson,
 }
 
 impl Trouble {
-    const ALL: [(Trouble, &'static str); 4] = [
+    const ALL: [(Trouble, &'static str); 5] = [
         (Trouble::Send, "send"),
         (Trouble::TableFull, "flow_table_full"),
         (Trouble::BadPacket, "bad_packet"),
         (Trouble::BadMessage, "bad_message"),
+        (Trouble::Lesson, "lesson"),
     ];
 }
 
@@ -37,7 +40,7 @@ pub(super) struct Numbers {
     kernel: Counters,
     local: Counters,
     counted: Vec<AtomicU64>,
-    troubles: [AtomicU64; 4],
+    troubles: [AtomicU64; 5],
     flows: AtomicU64,
     pending: AtomicU64,
     held_bytes: AtomicU64,

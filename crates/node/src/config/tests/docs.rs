@@ -189,6 +189,7 @@ fn every_default_is_the_documented_one() {
         ),
         ("[proxy] announce", proxy.announce.to_string()),
         ("[proxy] max_flows", proxy.max_flows.to_string()),
+        ("[proxy] known_requests", proxy.known_requests.to_string()),
         ("[proxy] flow_idle_timeout_s", s(proxy.flow_idle_timeout)),
         ("[proxy] closing_timeout_s", s(proxy.closing_timeout)),
         ("[proxy] head_ack_ms", ms(proxy.head_ack)),

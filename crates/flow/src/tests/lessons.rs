@@ -1,0 +1,63 @@
+//! What the kernel is taught: one whole request in one segment, and nothing else.
+
+use super::*;
+use crate::Lesson;
+
+const POOL: PoolId = PoolId(4);
+
+fn teacher() -> Bench {
+    let mut bench = expected();
+    bench.decide.pool = Some(POOL);
+    bench
+}
+
+fn lessons(actions: &[Action]) -> Vec<&Lesson> {
+    let lesson = |action| match action {
+        &Action::Learn(ref lesson) => Some(lesson),
+        _ => None,
+    };
+    actions.iter().filter_map(lesson).collect()
+}
+
+#[test]
+fn first_and_later_requests_are_taught() {
+    let mut bench = teacher();
+    let head = b"HEAD /1 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let first = bench.send(FIRST, &get("/1"));
+    let second = bench.send(bench.entry().boundary, head);
+    let lesson = |request: &[u8], is_head_method| Lesson {
+        vip: VIP,
+        request: Bytes::copy_from_slice(request),
+        pool: POOL,
+        is_head_method,
+    };
+    assert_eq!(lessons(&first), [&lesson(&get("/1"), false)]);
+    assert_eq!(lessons(&second), [&lesson(head, true)]);
+}
+
+#[test]
+fn a_whole_post_is_taught_and_its_beginning_is_not() {
+    let request = post("/1", b"12345");
+    assert_eq!(lessons(&teacher().send(FIRST, &request)).len(), 1);
+    let half = &request[..request.len() - 1];
+    assert!(lessons(&teacher().send(FIRST, half)).is_empty());
+}
+
+#[test]
+fn what_is_not_one_request_in_one_segment_is_not_taught() {
+    let two = [get("/1"), get("/1")].concat();
+    let chunked = b"POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for bytes in [&two[..], chunked, &get("/relay"), b"garbage\r\n\r\n"] {
+        let taught = teacher().send(FIRST, bytes);
+        assert!(lessons(&taught).is_empty(), "{}", brief(&taught));
+    }
+}
+
+#[test]
+fn a_request_that_came_in_pieces_is_taught_as_it_is_sent_on() {
+    let mut pieces = teacher();
+    let request = get("/1");
+    pieces.send(FIRST, &request[..9]);
+    let rest = pieces.send(FIRST + 9, &request[9..]);
+    assert_eq!(lessons(&rest)[0].request, request);
+}

@@ -1,0 +1,61 @@
+//! What the kernel is taught: requests that were decided before, so that it decides them by itself (`bpf/include/known.h`).
+
+use baton_flow::{Lesson, PoolId};
+use baton_kernel::Known;
+
+use super::chooser::Chooser;
+
+/// Requests remembered as seen once. A power of two.
+const SEEN: usize = 1 << 16;
+
+/// The kernel's known requests, and which requests are worth knowing: those that came twice. Most never do, and the table would be
+/// filled with them.
+pub(super) struct Lessons {
+    known: Known,
+    seen: Box<[u32]>,
+}
+
+impl Lessons {
+    pub(super) fn new(known: Known) -> Lessons {
+        Lessons {
+            known,
+            seen: vec![0; SEEN].into(),
+        }
+    }
+
+    /// The rules have changed: nothing is known any more.
+    pub(super) fn forget(&mut self, chooser: &mut Chooser) -> baton_kernel::Result<()> {
+        self.known.renew(&chooser.pools())
+    }
+
+    /// A request was decided in user space.
+    pub(super) fn learn(
+        &mut self,
+        lesson: &Lesson,
+        chooser: &mut Chooser,
+    ) -> baton_kernel::Result<()> {
+        let (Some(hash), Ok(pool), Ok(length)) = (
+            self.known.hash(&lesson.request),
+            u16::try_from(lesson.pool.0),
+            u16::try_from(lesson.request.len()),
+        ) else {
+            return Ok(());
+        };
+        if !self.is_seen(hash) {
+            return Ok(());
+        }
+        if self.known.is_dealt(pool) {
+            self.known
+                .deal(pool, &chooser.pool(PoolId(lesson.pool.0)))?;
+        }
+        self.known
+            .learn(lesson.vip, hash, length, pool, lesson.is_head_method)
+    }
+
+    /// Whether it was seen before, as far as is remembered.
+    fn is_seen(&mut self, hash: u64) -> bool {
+        let mark = (hash >> 32) as u32;
+        let before = std::mem::replace(&mut self.seen[hash as usize % SEEN], mark);
+        before == mark
+    }
+}
