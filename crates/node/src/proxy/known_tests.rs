@@ -169,6 +169,7 @@ impl Bench {
 
 const LIMITS: Limits = Limits {
     head_wait: Duration::from_millis(20),
+    ack_wait: Duration::from_millis(5),
     release_timeout: Duration::from_secs(3),
     max_head_bytes: 4096,
     max_held_bytes: 1 << 20,
