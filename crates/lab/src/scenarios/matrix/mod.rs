@@ -143,6 +143,7 @@ fn hard_cases(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Result<
     releases::cases(recorder, &mut tapped, setting.short)?;
     repeated_binds::cases(recorder, &mut tapped, setting.short)?;
     strays::cases(recorder, &mut tapped, setting.short)?;
+    pieces::lost_cases(recorder, &mut tapped, setting.short)?;
     thinking::cases(recorder, &mut tapped, setting.short)
 }
 
