@@ -192,6 +192,19 @@ impl Pending {
         self.receipt.end.after(self.start)
     }
 
+    /// What the client will not send again, if the flow has gone on behind it.
+    pub(crate) fn passed_by(&self, entry: &Entry) -> Option<Segment> {
+        let ahead = usize::try_from(entry.boundary - self.receipt.end).ok()?;
+        let length = (self.receipt.end - self.start) as usize;
+        let promised = self.bytes.contiguous().get(..length)?;
+        let is_passed = self.is_promised() && entry.bound.is_some() && ahead <= MAX_HELD;
+        is_passed.then(|| Segment {
+            seq: self.start,
+            payload: Bytes::copy_from_slice(promised),
+            ..self.newest.clone()
+        })
+    }
+
     /// Whether the head has not been completed in time.
     pub(crate) fn is_slow(&self, limits: &Limits, now: Duration) -> bool {
         self.slow_at(limits).is_some_and(|at| now >= at)

@@ -41,14 +41,19 @@ impl<D: Decide> Transition<'_, D> {
         match entry {
             Some(entry) => {
                 self.kept = kept.filter(|kept| kept.is_for(entry) && !kept.is_answered(entry));
-                let (fitting, void) = match pending {
-                    Some(pending) if pending.fits(entry) => (Some(pending), false),
-                    other => (None, other.is_some()),
-                };
-                if void {
-                    self.count(Counter::Forgotten);
+                let pending = pending?;
+                if pending.fits(entry) {
+                    return Some(pending);
                 }
-                fitting
+                match pending.passed_by(entry) {
+                    // The kernel knew the request when it came again as a whole (`known.h`), and sent that just once.
+                    Some(segment) => {
+                        let (end, now) = (pending.receipt.end, self.now.mono);
+                        self.kept = Some(Kept::new(entry, segment, end, now));
+                    }
+                    None => self.count(Counter::Forgotten),
+                }
+                None
             }
             None => {
                 if pending.is_some() {

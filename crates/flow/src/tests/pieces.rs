@@ -260,3 +260,26 @@ fn whole_requests_behind_a_hole_in_a_body_are_not_taken_for_pieces() {
     );
     assert_eq!(bench.owner.held_bytes(), 0);
 }
+
+/// The client had not yet heard of the acknowledgement when it sent the request again as a whole, and hears of it before it does so once more.
+#[test]
+fn what_the_kernel_has_taken_meanwhile_is_delivered_all_the_same() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    let boundary = bench.entry().boundary;
+    bench.send(boundary, b"GET /");
+    bench.pass(limits().ack_wait);
+    bench.handle(bench.notice(What::Taken));
+    let entry = bench.entry_mut();
+    (entry.boundary, entry.requests, entry.confirmed) = (boundary + 28, 2, false);
+    (entry.unconfirmed, entry.header_end) = (boundary, boundary + 28);
+    let rest = bench.send(boundary + 5, &get("/1")[5..]);
+    assert_eq!(brief(&rest), "+sent_again, bind 1 33..56");
+    assert_eq!(
+        brief(&bench.pass(Duration::from_millis(100))),
+        "bind and ask 1 28..33"
+    );
+    bench.handle(bench.notice(What::Taken));
+    assert_eq!(bench.owner.held_bytes(), 0);
+}
