@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cluster::{Lab, Options};
+use crate::cluster::{Lab, Mechanism, Options};
 use crate::scenarios::site::{ALL_ON, ClientTcp, Site};
 
 /// A lab that comes up when it is needed, and others like it.
@@ -43,6 +43,10 @@ impl<'a> Ground<'a> {
         let mut options = self.options.clone();
         change(&mut options);
         Self::new(options, self.baton)
+    }
+
+    pub(super) fn mechanism(&self) -> Mechanism {
+        self.options.mechanism
     }
 
     /// Both, unless one was asked for.

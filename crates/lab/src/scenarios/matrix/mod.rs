@@ -26,6 +26,7 @@ mod operation;
 mod pieces;
 mod pipelining;
 mod policies;
+mod refusals;
 mod releases;
 mod repeated_binds;
 mod rotation;
@@ -119,6 +120,7 @@ fn requests_and_programs(
     let (short, relay) = (setting.short, setting.options.mechanism == Mechanism::Relay);
     pipelining::cases(recorder, ground, short)?;
     messages::cases(recorder, ground)?;
+    refusals::cases(recorder, ground)?;
     streams::cases(recorder, ground, short)?;
     endings::cases(recorder, ground, short)?;
     clients::cases(recorder, ground, short)?;
