@@ -45,9 +45,9 @@ static __noinline int is_genuine(struct desk *desk)
 	desk->bind.tag = 0;
 	desk->zero = 0;
 	current = siphash((const __u64 *)&desk->bind, 11, settings.message_key[0]);
-	previous = siphash((const __u64 *)&desk->bind, 11, settings.message_key[1]);
+	previous = current == tag ? tag : siphash((const __u64 *)&desk->bind, 11, settings.message_key[1]);
 	desk->bind.tag = tag;
-	return tag == current || tag == previous;
+	return tag == previous;
 }
 
 static __always_inline int is_stale(const __be32 proxy[4], __u32 clock)

@@ -207,6 +207,25 @@ static __always_inline int framing_byte(struct served_flow *flow, __u8 c)
 	return -1;
 }
 
+/* Whether the rest of the line means nothing: most bytes of a head are such. */
+static __always_inline int is_dull(const struct framing *f)
+{
+	return (f->phase == PHASE_FIELD && !f->names) || (f->phase == PHASE_STATUS && f->column >= 12);
+}
+
+/* How many bytes of the window, from `from` on, come before a line's end or the end of what there is. */
+static __always_inline __u32 rest_of_line(const struct framing_read *r, __u32 from)
+{
+	__u32 there = r->length - r->window_at, bytes = 0;
+
+	for (; bytes < WINDOW; bytes++) {
+		__u32 at = from + bytes;
+		if (at >= WINDOW || at >= there || r->window[at & (WINDOW - 1)] == '\n')
+			break;
+	}
+	return bytes;
+}
+
 static long framing_step(__u64 i, struct framing_read *r)
 {
 	struct framing *f = &r->flow->framing;
@@ -241,8 +260,15 @@ static long framing_step(__u64 i, struct framing_read *r)
 		}
 		r->window_at = at;
 	}
+	__u32 in_window = (at - r->window_at) & (WINDOW - 1);
+	__u32 dull = is_dull(f) && f->column < COLUMN_MAX ? rest_of_line(r, in_window) : 0;
+	if (dull) {
+		f->next += dull;
+		f->column += dull;
+		return 0;
+	}
 	f->next++;
-	if (framing_byte(r->flow, r->window[(at - r->window_at) & (WINDOW - 1)])) {
+	if (framing_byte(r->flow, r->window[in_window])) {
 		r->flow->flags |= SERVED_OPAQUE;
 		return 1;
 	}

@@ -105,11 +105,11 @@ fn timestamps(packet: &[u8]) -> Option<Option<Timestamps>> {
         return None;
     };
     let options: Vec<_> = tcp.options_iterator().collect::<Result<_, _>>().ok()?;
-    let found = options.into_iter().filter_map(|option| match option {
+    let mut found = options.into_iter().filter_map(|option| match option {
         TcpOptionElement::Timestamp(value, echo) => Some(Timestamps { value, echo }),
         _ => None,
     });
-    Some(found.last())
+    Some(found.next_back())
 }
 
 fn splits(segment: &Segment, size: usize) {
