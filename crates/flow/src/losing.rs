@@ -86,6 +86,10 @@ impl<D: Decide> Transition<'_, D> {
         let Some(Target::Server(server)) = entry.bound else {
             return None;
         };
+        if !self.decide.is_out(server) {
+            // It is heard again, and has the flow: it was never asked to let go.
+            return None;
+        }
         if entry.seen > probe.since {
             return self.ask_another(entry, server);
         }

@@ -172,7 +172,7 @@ impl Owner {
     ) {
         let entry = table.entry(&key);
         let (pending, kept) = self.take(&key);
-        let is_new = pending.as_ref().is_none_or(|pending| pending.cost() == 0);
+        let before = pending.as_ref().map_or(0, Pending::cost);
         let free = self
             .limits
             .max_held_bytes
@@ -193,7 +193,8 @@ impl Owner {
         let (kept, room) = (transition.kept, transition.room);
         let exceeds = |pending: &mut Pending| {
             let most = if pending.cost() == 0 { free } else { room };
-            is_new && !pending.is_promised() && pending.cost() + OVERHEAD > most
+            let is_more = before == 0 || pending.cost() > before;
+            is_more && !pending.is_promised() && pending.cost() + OVERHEAD > most
         };
         if pending.take_if(exceeds).is_some() {
             out.push(Action::Count(Counter::OverLimit));

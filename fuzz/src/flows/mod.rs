@@ -16,10 +16,10 @@ use baton_flow::{
     Table, Target,
 };
 use baton_packet::{Flags, FlowKey, RequestHead, Segment, Timestamps};
-use baton_wire::{Notice, Outcome, ReleaseAnswer};
+use baton_wire::{Notice, Outcome, Release, ReleaseAnswer};
 use bytes::Bytes;
 
-use rules::Before;
+use rules::{Allowed, Before};
 use script::{Budget, Client, Kernel, Script, Server, Step, Tale};
 use stream::{ACK, Stream};
 
@@ -34,6 +34,8 @@ pub fn run(data: &[u8]) {
     let Ok(script) = Script::arbitrary_take_rest(Unstructured::new(data)) else {
         return;
     };
+        eprintln!("{script:#?}");
+    }
     let mut world = World::new(&script);
     for step in script.steps.iter().take(400) {
         world.step(step);
@@ -44,6 +46,9 @@ pub fn run(data: &[u8]) {
         (0, 0),
         "something stays for ever"
     );
+    world.table.0.clear();
+    world.pass(FOR_EVER);
+    assert_eq!(world.owner.unanswered_bytes(), 0, "without a flow");
 }
 
 struct World {
@@ -53,11 +58,15 @@ struct World {
     stream: Stream,
     /// Connections that each flow's client has had before the present one.
     lives: [u32; 3],
+    decide: ByPath,
+    /// What a server was asked when it was heard again.
+    owed: Vec<Release>,
     /// Binds whose server has said *closed*, by epoch.
     closed: HashSet<(FlowKey, u32)>,
     /// The limit, and what was held at last: it stays when the limit becomes less.
     max_held: usize,
     held: usize,
+    unanswered: usize,
 }
 
 impl World {
@@ -71,8 +80,11 @@ impl World {
             },
             stream: Stream::new(&script.messages),
             lives: [0; 3],
+            decide: ByPath::default(),
+            owed: Vec::new(),
             closed: HashSet::new(),
             held: 0,
+            unanswered: 0,
             max_held: limits(&script.budget).max_held_bytes,
         }
     }
@@ -82,6 +94,10 @@ impl World {
             Step::Client(client) => self.client(client),
             Step::Server(server) => self.server(server),
             Step::Kernel { flow, change } => self.kernel(key(*flow), change),
+            Step::Health { server } => {
+                let (pool, place) = (u16::from(server % 4) + 1, u16::from(server / 4 % 2));
+                self.health(ServerId(10 * place + pool));
+            }
             Step::Time { ms } => self.pass(Duration::from_millis(u64::from(*ms))),
             Step::Budget(budget) => {
                 let limits = limits(budget);
@@ -96,9 +112,12 @@ impl World {
         let again = u32::from(client.anew && *life < 8);
         *life += again;
         let fresh = client.fresh || again == 1;
-        let life = *life;
         let key = key(client.flow);
         let entry = self.table.0.get(&key);
+        let life = match entry {
+            Some(entry) if !fresh => stream::life(entry.first_seq),
+            _ => *life,
+        };
         let at = if fresh {
             0
         } else {
@@ -146,35 +165,73 @@ impl World {
     }
 
     fn server(&mut self, server: &Server) {
-        let key = key(server.flow());
-        let Some(entry) = self.table.0.get(&key).copied() else {
-            return;
-        };
         match *server {
             Server::Answers {
+                flow,
                 outcome,
                 ack,
                 stale,
-                ..
-            } => self.handle(Event::Answer(ReleaseAnswer {
-                key,
-                epoch: entry.epoch.wrapping_sub(u32::from(stale & 1)),
-                seq: entry.bind_seq + u32::from(stale >> 1 & 1),
-                boundary: entry.boundary + u32::from(stale >> 2 & 1),
-                requests: entry.requests,
-                bodiless: entry.bodiless,
-                outcome: outcome.at(entry.newest_ack + u32::from(ack)),
-            })),
-            Server::Tells { what, stale, .. } => self.handle(Event::Notice(Notice {
-                what: what.into(),
-                key,
-                epoch: entry.epoch.wrapping_sub(u32::from(stale & 1)),
-                seq: entry.bind_seq + u32::from(stale >> 1 & 1),
-                ack: match what {
-                    Tale::Taken => entry.boundary - u32::from(stale >> 2 & 1),
-                    _ => entry.bind_ack,
-                },
-            })),
+            } => {
+                let key = key(flow);
+                let Some(entry) = self.table.0.get(&key).copied() else {
+                    return;
+                };
+                self.handle(Event::Answer(ReleaseAnswer {
+                    key,
+                    epoch: entry.epoch.wrapping_sub(u32::from(stale & 1)),
+                    seq: entry.bind_seq + u32::from(stale >> 1 & 1),
+                    boundary: entry.boundary + u32::from(stale >> 2 & 1),
+                    requests: entry.requests,
+                    bodiless: entry.bodiless,
+                    outcome: outcome.at(entry.newest_ack + u32::from(ack)),
+                }));
+            }
+            Server::Tells { flow, what, stale } => {
+                let key = key(flow);
+                let Some(entry) = self.table.0.get(&key).copied() else {
+                    return;
+                };
+                self.handle(Event::Notice(Notice {
+                    what: what.into(),
+                    key,
+                    epoch: entry.epoch.wrapping_sub(u32::from(stale & 1)),
+                    seq: entry.bind_seq + u32::from(stale >> 1 & 1),
+                    ack: match what {
+                        Tale::Taken => entry.boundary - u32::from(stale >> 2 & 1),
+                        _ => entry.bind_ack,
+                    },
+                }));
+            }
+            Server::Settles { outcome, ack } => {
+                if let Some(request) = self.owed.pop() {
+                    let outcome = outcome.at(request.ack + u32::from(ack));
+                    self.handle(Event::Answer(request.answer(outcome)));
+                }
+            }
+        }
+    }
+
+    /// A server that is out gets nothing again before it has let go of what it had.
+    fn health(&mut self, server: ServerId) {
+        if self.decide.out.insert(server) {
+            for key in (0..3).map(key) {
+                self.handle(Event::Lost { key, server });
+            }
+            return;
+        }
+        let mut out = Vec::new();
+        if self.owner.settle(server, &mut out) {
+            assert!(out.is_empty());
+            self.decide.out.remove(&server);
+        }
+        self.owed.clear();
+        for action in out {
+            match action {
+                Action::Release { to, request } if to == server && request.force => {
+                    self.owed.push(request);
+                }
+                other => panic!("{other:?} to settle {server:?}"),
+            }
         }
     }
 
@@ -191,6 +248,7 @@ impl World {
             Kernel::Closing => entry.closing = true,
             Kernel::Reused => entry.reused = true,
             Kernel::Acknowledged { bytes, window, rtt } => {
+                entry.seen = self.now.mono;
                 entry.newest_ack += u32::from(bytes);
                 entry.confirmed |=
                     entry.bound.is_some() && entry.newest_ack.after(entry.header_ack);
@@ -201,6 +259,8 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
+            eprintln!("EVENT {event:?}");
+        }
         let before = Before::new(&event, &self.table.0);
         if let Event::Answer(answer) = &event
             && answer.outcome == Outcome::Closed
@@ -208,7 +268,7 @@ impl World {
             self.closed.insert((answer.key, answer.epoch));
         }
         let mut out = Vec::new();
-        let (table, decide) = (&self.table, &mut ByPath);
+        let (table, decide) = (&self.table, &mut self.decide);
         self.owner.handle(self.now, event, table, decide, &mut out);
         self.settle(before, &out);
     }
@@ -222,7 +282,7 @@ impl World {
             self.now.mono += step;
             self.now.clock_ms = self.now.clock_ms.wrapping_add(step.as_millis() as u32);
             let mut out = Vec::new();
-            let (table, decide) = (&self.table, &mut ByPath);
+            let (table, decide) = (&self.table, &mut self.decide);
             self.owner.tick(self.now, table, decide, &mut out);
             self.settle(Before::default(), &out);
             let due = self.owner.next_deadline();
@@ -237,10 +297,25 @@ impl World {
     /// Carries out what concerns the table, and checks everything.
     fn settle(&mut self, mut before: Before, actions: &[Action]) {
         let table = &mut self.table.0;
-        rules::check(&mut before, actions, table, &self.stream, &self.closed);
-        let held = self.owner.held_bytes();
-        assert!(held <= self.max_held.max(self.held), "{held} bytes held");
-        self.held = held;
+        let allowed = Allowed {
+            closed: &self.closed,
+            out: &self.decide.out,
+        };
+        rules::check(&mut before, actions, table, &self.stream, &allowed);
+            eprintln!(
+                "  -> {actions:?} held {} max {}",
+                self.owner.held_bytes(),
+                self.max_held
+            );
+        }
+        let (held, unanswered) = (self.owner.held_bytes(), self.owner.unanswered_bytes());
+        // What was kept in case its server dies is held when that has died.
+        let most = self.max_held.max(self.held);
+        assert!(held <= most, "{held} bytes held");
+        let most = (self.max_held / 4).max(self.unanswered);
+        assert!(unanswered <= most, "{unanswered} bytes unanswered");
+        self.held = held + unanswered;
+        self.unanswered = unanswered;
         assert!(held >= 256 * self.owner.pending(), "flows cost nothing");
     }
 }
@@ -290,7 +365,10 @@ impl Table for Entries {
 }
 
 /// `/3...` goes to server 3, or 13, 23 ... if that one is excluded or another of them is present; all else to the relay.
-struct ByPath;
+#[derive(Default)]
+struct ByPath {
+    out: HashSet<ServerId>,
+}
 
 impl Decide for ByPath {
     fn decide(
@@ -309,7 +387,9 @@ impl Decide for ByPath {
                 pool: None,
             };
         };
-        let fits = |server: &ServerId| server.0 % 10 == pool && !excluded.contains(server);
+        let fits = |server: &ServerId| {
+            server.0 % 10 == pool && !excluded.contains(server) && !self.is_out(*server)
+        };
         let others = (0..).map(|i| ServerId(10 * i + pool));
         let server = present.into_iter().chain(others).find(fits);
         Choice {
@@ -318,7 +398,7 @@ impl Decide for ByPath {
         }
     }
 
-    fn is_out(&self, _: ServerId) -> bool {
-        false
+    fn is_out(&self, server: ServerId) -> bool {
+        self.out.contains(&server)
     }
 }

@@ -54,7 +54,6 @@ impl Before {
                     && is_bind(notice.epoch, notice.seq)
                     && !entry.newest_ack.after(entry.bind_ack)
             }
-            // Servers do not die here: `crates/flow/src/tests/losing.rs`.
             Event::Lost { .. } => false,
         };
         Before {
@@ -64,14 +63,21 @@ impl Before {
     }
 }
 
-/// Checks the actions in their order, and carries out what concerns the table. `closed`: binds whose server has said
-/// that it closes; such a one gets the next request whatever that is, as on a direct connection.
+/// What servers have made possible.
+pub(super) struct Allowed<'a> {
+    /// Binds whose server has said that it closes: it gets the next request whatever that is, as on a direct connection.
+    pub(super) closed: &'a HashSet<(FlowKey, u32)>,
+    /// Their flows may leave them.
+    pub(super) out: &'a HashSet<ServerId>,
+}
+
+/// Checks the actions in their order, and carries out what concerns the table.
 pub(super) fn check(
     before: &mut Before,
     actions: &[Action],
     table: &mut HashMap<FlowKey, Entry>,
     stream: &Stream,
-    closed: &HashSet<(FlowKey, u32)>,
+    allowed: &Allowed<'_>,
 ) {
     assert!(actions.len() <= MAX_ACTIONS, "{} actions", actions.len());
     let old = table.clone();
@@ -80,7 +86,9 @@ pub(super) fn check(
         match action {
             Action::Put(key, entry) => {
                 if let Some(old) = table.insert(*key, *entry) {
-                    let free = [before.freed, reset].contains(&Some(*key));
+                    let is_out = |server: ServerId| allowed.out.contains(&server);
+                    let lost = matches!(old.bound, Some(Target::Server(server)) if is_out(server));
+                    let free = lost || [before.freed, reset].contains(&Some(*key));
                     may_become(free, &old, entry);
                 }
                 is_at_a_request(entry, stream);
@@ -132,7 +140,7 @@ pub(super) fn check(
         if let Target::Server(server) = to
             && !segment.payload.is_empty()
             && is_data(segment)
-            && !closed.contains(&(*key, entry.epoch))
+            && !allowed.closed.contains(&(*key, entry.epoch))
         {
             is_for(server, entry, segment, stream);
         }

@@ -35,9 +35,18 @@ pub(super) enum Message {
 pub(super) enum Step {
     Client(Client),
     Server(Server),
-    Kernel { flow: u8, change: Kernel },
-    Time { ms: u16 },
+    Kernel {
+        flow: u8,
+        change: Kernel,
+    },
+    Time {
+        ms: u16,
+    },
     Budget(Budget),
+    /// A server is out; if it is already, it is heard again.
+    Health {
+        server: u8,
+    },
 }
 
 /// A segment that the kernel punts.
@@ -68,14 +77,11 @@ pub(super) enum Server {
         what: Tale,
         stale: u8,
     },
-}
-
-impl Server {
-    pub(super) fn flow(&self) -> u8 {
-        match self {
-            Server::Answers { flow, .. } | Server::Tells { flow, .. } => *flow,
-        }
-    }
+    /// Answers what it was asked when it was heard again.
+    Settles {
+        outcome: Answer,
+        ack: u8,
+    },
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]

@@ -54,6 +54,11 @@ impl Stream {
     }
 }
 
+/// Which connection has this sequence number.
+pub(super) fn life(seq: Seq) -> u32 {
+    (seq - FIRST) as u32 / APART
+}
+
 impl Message {
     fn bytes(&self) -> Vec<u8> {
         let head = |method: &str, pool: u8, fields: &str| {

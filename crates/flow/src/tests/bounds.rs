@@ -189,6 +189,21 @@ fn held_bytes_are_bounded_and_a_small_request_finds_room() {
 }
 
 #[test]
+fn who_holds_a_little_may_not_hold_much_by_beginning_anew() {
+    let mut bench = Bench::new(Limits {
+        max_held_bytes: 64 * 1000,
+        ..limits()
+    });
+    let first = bench.segment(FIRST, b"GET");
+    bench.handle(fresh(first));
+    let long = [b"GET /1".as_slice(), &[b'x'; 2000]].concat();
+    let other = bench.segment(FIRST + 70_000, &long);
+    let again = bench.handle(fresh(other));
+    assert_eq!(counts(&again, Counter::OverLimit), 1);
+    assert_eq!(bench.owner.held_bytes(), 0);
+}
+
+#[test]
 fn what_fills_a_hole_goes_before_what_is_behind_it() {
     let mut bench = Bench::new(Limits {
         max_held_bytes: 64 * 3000,

@@ -59,6 +59,19 @@ fn a_get_without_answer_goes_to_another_server() {
     assert!(bench.owner.settle(DEAD, &mut out));
 }
 
+/// It was asked for nothing, so it is given requests again, and answers this one.
+#[test]
+fn a_server_that_is_heard_again_meanwhile_keeps_the_flow() {
+    let mut bench = dead(&get("/1"));
+    lost(&mut bench);
+    assert!(bench.owner.settle(DEAD, &mut Vec::new()));
+    bench.decide.out.clear();
+    client_has(&mut bench, ACK);
+    assert_eq!(brief(&bench.pass(Duration::from_secs(10))), "");
+    assert_eq!(bench.entry().bound, Some(Target::Server(DEAD)));
+    assert_eq!(bench.owner.pending(), 0);
+}
+
 #[test]
 fn what_was_answered_in_part_is_reset() {
     let mut bench = dead(&get("/1"));
