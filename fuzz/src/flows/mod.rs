@@ -34,8 +34,6 @@ pub fn run(data: &[u8]) {
     let Ok(script) = Script::arbitrary_take_rest(Unstructured::new(data)) else {
         return;
     };
-        eprintln!("{script:#?}");
-    }
     let mut world = World::new(&script);
     for step in script.steps.iter().take(400) {
         world.step(step);
@@ -259,8 +257,6 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
-            eprintln!("EVENT {event:?}");
-        }
         let before = Before::new(&event, &self.table.0);
         if let Event::Answer(answer) = &event
             && answer.outcome == Outcome::Closed
@@ -302,12 +298,6 @@ impl World {
             out: &self.decide.out,
         };
         rules::check(&mut before, actions, table, &self.stream, &allowed);
-            eprintln!(
-                "  -> {actions:?} held {} max {}",
-                self.owner.held_bytes(),
-                self.max_held
-            );
-        }
         let (held, unanswered) = (self.owner.held_bytes(), self.owner.unanswered_bytes());
         // What was kept in case its server dies is held when that has died.
         let most = self.max_held.max(self.held);
