@@ -12,11 +12,11 @@ fn teacher() -> Bench {
 }
 
 fn lessons(actions: &[Action]) -> Vec<&Lesson> {
-    let lesson = |action| match action {
-        &Action::Learn(ref lesson) => Some(lesson),
+    let lessons = actions.iter().filter_map(|action| match action {
+        Action::Learn(lesson) => Some(lesson),
         _ => None,
-    };
-    actions.iter().filter_map(lesson).collect()
+    });
+    lessons.collect()
 }
 
 #[test]
