@@ -14,6 +14,7 @@
 //! speaks and hears heartbeats.
 
 mod access;
+mod buffers;
 mod path;
 mod report;
 mod services;
@@ -37,6 +38,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::keys;
 use access::AccessLog;
+use buffers::Buffers;
 use path::PathTest;
 use services::Findings;
 pub(crate) use sockets::has_socket;
@@ -76,6 +78,8 @@ pub async fn run(mut context: Context) -> Result<()> {
         program.attach(baton_kernel::interface_index(interface)?, true)?;
     }
     let flows = Arc::new(AtomicU64::new(0));
+    let mut buffers = Buffers::default();
+    buffers.raise(&services_of(&config), config.backend.receive_buffer);
     let test = PathTest::new(&program, &config, clock)?;
     let watch = services::watch(test, findings.clone(), look_again.clone(), context.clone());
     let watch = tokio::spawn(watch);
@@ -96,10 +100,13 @@ pub async fn run(mut context: Context) -> Result<()> {
     loop {
         tokio::select! {
             () = context.stop.requested() => break,
-            _ = sweep.tick() => match program.sweep(REMEMBER, has_socket) {
-                Ok(held) => flows.store(held as u64, Ordering::Relaxed),
-                Err(error) => tracing::warn!(%error, "the flow table could not be swept"),
-            },
+            _ = sweep.tick() => {
+                match program.sweep(REMEMBER, has_socket) {
+                    Ok(held) => flows.store(held as u64, Ordering::Relaxed),
+                    Err(error) => tracing::warn!(%error, "the flow table could not be swept"),
+                }
+                buffers.raise(&services_of(&config), config.backend.receive_buffer);
+            }
             changed = context.config.changed() => {
                 changed.context("the configuration's source is gone")?;
                 let next = context.config.borrow_and_update().clone();
@@ -123,6 +130,7 @@ pub async fn run(mut context: Context) -> Result<()> {
         log.stop();
     }
     teller.stop();
+    buffers.restore();
     addresses.hold(&BTreeSet::new()).await?;
     sysctls.restore();
     Ok(())

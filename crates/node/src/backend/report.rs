@@ -1,7 +1,6 @@
 //! What this machine can take over, and what is in the way of its services: looked up now and then, told in each heartbeat.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::fs;
 use std::net::SocketAddr;
 
 use baton_kernel::Service;
@@ -66,14 +65,9 @@ fn reason(tried: path::Finding) -> Option<Reason> {
     }
 }
 
-/// Where somebody listens. The kernel lists listeners before all other sockets, so that this takes no longer when there are many.
+/// Where somebody listens.
 fn listeners() -> Option<Vec<SocketAddr>> {
-    let mut all = Vec::new();
-    for file in sockets::LISTS {
-        let Ok(file) = File::open(file) else { continue };
-        let lines = BufReader::new(file).lines().skip(1).map_while(Result::ok);
-        all.extend(lines.map_while(|line| sockets::listener(&line)));
-    }
+    let all: Vec<_> = sockets::listeners().into_iter().map(|(at, _)| at).collect();
     (!all.is_empty()).then_some(all)
 }
 

@@ -1,7 +1,8 @@
 //! Which flows have a socket on this machine.
 
 use std::collections::HashSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use baton_packet::FlowKey;
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The kernel's lists of this network namespace's TCP sockets, by family.
-pub(super) const LISTS: [&str; 2] = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"];
+const LISTS: [&str; 2] = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"];
 
 /// The TCP sockets of this network namespace at a moment, as `/proc` lists them (Documentation/networking/proc_net_tcp.rst).
 struct Sockets(HashSet<FlowKey>);
@@ -52,12 +53,25 @@ fn parse(line: &str) -> Option<FlowKey> {
     Some(FlowKey::new(address(remote)?, address(local)?))
 }
 
-/// Where a line's socket listens, if it does.
-pub(super) fn listener(line: &str) -> Option<SocketAddr> {
+/// Where somebody listens, and the socket's inode. The kernel lists listeners before all other sockets, so that this takes no longer when
+/// there are many.
+pub(super) fn listeners() -> Vec<(SocketAddr, u64)> {
+    let mut all = Vec::new();
+    for file in LISTS {
+        let Ok(file) = File::open(file) else { continue };
+        let lines = BufReader::new(file).lines().skip(1).map_while(Result::ok);
+        all.extend(lines.map_while(|line| listener(&line)));
+    }
+    all
+}
+
+/// `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode ...`, if it is one.
+fn listener(line: &str) -> Option<(SocketAddr, u64)> {
     const LISTENS: &str = "0A";
     let mut fields = line.split_ascii_whitespace();
     let (local, state) = (fields.nth(1)?, fields.nth(1)?);
-    (state == LISTENS).then(|| address(local)).flatten()
+    let inode = fields.nth(5)?.parse().ok()?;
+    (state == LISTENS).then_some((address(local)?, inode))
 }
 
 fn address(text: &str) -> Option<SocketAddr> {

@@ -17,6 +17,8 @@ pub struct BackendOptions {
     pub max_flows: u32,
     /// While all is well, the path to the web server is tested so often.
     pub path_test_interval: Duration,
+    /// Receive buffer that web servers' listeners have at least (bytes); 0: they stay as they are.
+    pub receive_buffer: usize,
     /// Where answers are logged, if anywhere.
     pub access_log: Option<AccessLogOptions>,
     /// What this machine serves.
@@ -28,6 +30,7 @@ impl Default for BackendOptions {
         Self {
             max_flows: 1 << 20,
             path_test_interval: Duration::from_secs(30),
+            receive_buffer: 4 << 20,
             access_log: None,
             services: Vec::new(),
         }
@@ -79,6 +82,8 @@ pub(super) fn read(
     let max_flows = section.or("max_flows", default.max_flows, integer(1..=MOST_FLOWS));
     let interval = default.path_test_interval;
     let path_test_interval = section.or("path_test_interval_s", interval, seconds);
+    let buffer = default.receive_buffer;
+    let receive_buffer = section.or("receive_buffer_bytes", buffer, integer(0..=1 << 30));
     let path = section.optional("access_log", |item| {
         text(item).map(|path| folder.join(path))
     });
@@ -118,6 +123,7 @@ pub(super) fn read(
     BackendOptions {
         max_flows,
         path_test_interval,
+        receive_buffer,
         access_log: path.map(|path| AccessLogOptions { path, format }),
         services,
     }

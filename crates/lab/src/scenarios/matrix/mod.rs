@@ -19,6 +19,7 @@ mod impaired;
 mod log;
 mod long_path;
 mod messages;
+mod moved_uploads;
 mod narrow;
 mod odd;
 mod offers;
@@ -140,6 +141,7 @@ fn hard_cases(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Result<
         return Ok(());
     }
     confirmed::cases(recorder, &mut ground, setting.short)?;
+    moved_uploads::cases(recorder, &mut ground, setting.short)?;
     let mut tapped = ground.other(|options| options.tapped = &["client", PROXY]);
     deaths::cases(recorder, &mut tapped)?;
     releases::cases(recorder, &mut tapped, setting.short)?;

@@ -210,6 +210,10 @@ fn every_default_is_the_documented_one() {
                 .to_owned(),
         ),
         ("[backend] access_log_format", "\"combined\"".to_owned()),
+        (
+            "[backend] receive_buffer_bytes",
+            backend.receive_buffer.to_string(),
+        ),
         ("[relay] connect_timeout_ms", ms(relay.connect_timeout)),
         ("[relay] response_timeout_ms", ms(relay.response_timeout)),
         ("[relay] idle_timeout_ms", ms(relay.idle_timeout)),
