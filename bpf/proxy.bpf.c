@@ -226,7 +226,10 @@ static __always_inline int bound(struct __sk_buff *skb, const struct packet *p, 
 		if (!is_plausible(p, entry))
 			return drop(COUNT_DROP_BAD_ACK);
 		int verdict = stay_known(skb, p, &head->key, entry);
-		return verdict >= 0 ? verdict : punt(skb, p, head, COUNT_PUNTED_BOUNDARY);
+		if (verdict >= 0)
+			return verdict;
+		entry->claimed = entry->boundary;
+		return punt(skb, p, head, COUNT_PUNTED_BOUNDARY);
 	}
 	clear_urgent(skb, p);
 	return forward(skb, p, entry, COUNT_FORWARDED);

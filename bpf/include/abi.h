@@ -59,7 +59,7 @@ struct flow_entry {
 	__u16 vip;           /* index into `vips` */
 	__u32 first_seq;     /* the connection's first segment: the one that opened the cookie */
 	__u32 first_ack;
-	__u32 pad;
+	__u32 claimed;       /* the boundary at which user space was given bytes: it decides what begins there */
 	__u64 seen_ns;       /* CLOCK_MONOTONIC of the newest packet */
 	__u64 known;         /* hash of the newest request, if the kernel decided it; else 0 */
 };

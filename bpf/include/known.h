@@ -131,7 +131,8 @@ static __always_inline int stay_known(struct __sk_buff *skb, const struct packet
 	struct known known = {};
 	struct pool_cards *pool;
 
-	if (p->seq != entry->boundary || server >= POOL_SERVERS_MAX)
+	/* What user space holds there it may have acknowledged, or have asked a release for. */
+	if (p->seq != entry->boundary || entry->claimed == p->seq || server >= POOL_SERVERS_MAX)
 		return -1;
 	pool = find_known(skb, p, entry->vip, &known);
 	if (!pool || !(pool->members[server / 64] >> (server & 63) & 1))
@@ -161,13 +162,14 @@ static __always_inline int bind_known(struct __sk_buff *skb, const struct packet
 	struct known known = {};
 	struct pool_cards *pool;
 
-	/* The server takes the header's clock less TSecr for its first round trip: never 0, and not the time that the client thought. */
+	/* The server takes the header's clock less TSecr for its first round trip: never 0, and not the time that the client thought. A TSecr that
+	 * is ahead is a lie: it must not move the clock by which agents tell recorded binds. */
 	if (own->timestamps) {
 		__s32 trip = distance(own->tsecr, clock);
 
-		if (trip > UNKNOWN_RTT_MS)
+		if (trip < 0 || trip > UNKNOWN_RTT_MS)
 			return -1;
-		if (trip < 1)
+		if (trip == 0)
 			clock = own->tsecr + 1;
 	}
 	pool = find_known(skb, p, entry->vip, &known);

@@ -21,8 +21,8 @@ static __always_inline __u8 decide(struct served_flow *flow, const struct wire_r
 {
 	__u32 boundary = bpf_ntohl(m->boundary), requests = bpf_ntohl(m->requests);
 
-	if (flow->state == SERVED_FENCED)
-		return RELEASE_RELEASED; /* said before; the answer was lost */
+	if (flow->state == SERVED_FENCED) /* said before; the answer was lost. Not for a request behind the one that it was said for */
+		return m->flags & RELEASE_FORCE || flow->boundary == boundary ? RELEASE_RELEASED : RELEASE_UNKNOWN;
 	if (m->flags & RELEASE_FORCE) {
 		flow->state = SERVED_FENCED;
 		flow->released_at = socket->write_seq;

@@ -138,6 +138,7 @@ impl<D: Decide> Transition<'_, D> {
             boundary: start + batch.length,
             header_end,
             seen: self.now.mono,
+            claimed: !pending.bytes.is_empty(),
             known: 0,
             ..entry
         };

@@ -80,6 +80,8 @@ pub struct Entry {
     pub first_ack: Seq,
     /// When the newest packet came (the kernel's monotonic clock).
     pub seen: Duration,
+    /// Bytes from the boundary on are held here: the kernel must not decide by itself what begins there.
+    pub claimed: bool,
     /// Hash of the newest request, if the kernel decided it; else 0.
     pub known: u64,
 }
@@ -108,6 +110,7 @@ impl Entry {
             header_ack: ack,
             requests: 0,
             bodiless: 0,
+            claimed: false,
             known: 0,
             ..self
         }

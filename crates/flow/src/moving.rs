@@ -27,7 +27,11 @@ impl Move {
     /// To be asked for at once.
     pub(crate) fn new(batch: Batch, now: Duration) -> Move {
         Move {
-            batch,
+            // By the time that it goes, other rules may have given its pool's number to another one.
+            batch: Batch {
+                pool: None,
+                ..batch
+            },
             heard: now,
             ask_at: now,
             pause: FIRST_PAUSE,

@@ -232,6 +232,7 @@ impl Bench {
             first_seq: FIRST,
             first_ack: ACK,
             seen: self.now.mono,
+            claimed: false,
             known: 0,
         };
         self.entries.0.insert(key(), entry);

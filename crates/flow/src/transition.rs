@@ -340,6 +340,7 @@ impl<D: Decide> Transition<'_, D> {
             first_seq: segment.seq,
             first_ack: segment.ack,
             seen: self.now.mono,
+            claimed: false,
             known: 0,
         };
         self.out.push(Action::Put(self.key, entry));

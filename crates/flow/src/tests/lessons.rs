@@ -61,3 +61,31 @@ fn a_request_that_came_in_pieces_is_taught_as_it_is_sent_on() {
     let rest = pieces.send(FIRST + 9, &request[9..]);
     assert_eq!(lessons(&rest)[0].request, request);
 }
+
+#[test]
+fn a_request_that_waited_for_a_release_is_not_taught() {
+    let mut bench = teacher();
+    bench.send(FIRST, &get("/1"));
+    let (bound, next) = (bench.entry(), bench.entry().boundary);
+    bench.send(next, &get("/2"));
+    let moved = bench.handle(bench.answer(Outcome::Released {
+        ack: bound.newest_ack,
+    }));
+    assert_ne!(bench.entry().bound, bound.bound);
+    assert!(
+        lessons(&moved).is_empty(),
+        "the rules may be others by now: {}",
+        brief(&moved)
+    );
+}
+
+#[test]
+fn what_is_held_behind_a_request_is_claimed() {
+    let mut bench = expected();
+    let and_a_part = [get("/1"), b"GET".to_vec()].concat();
+    bench.send(FIRST, &and_a_part);
+    assert!(bench.entry().claimed);
+    let end = bench.entry().boundary;
+    bench.send(end + 3, &get("/1")[3..]);
+    assert!(!bench.entry().claimed);
+}

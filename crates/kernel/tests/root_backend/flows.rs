@@ -198,6 +198,20 @@ fn a_release_of_what_has_no_socket() {
         Outcome::Released { ack: Seq(777) },
         "asked again it says so again"
     );
+    let mut behind = Release {
+        boundary: Seq(1040),
+        requests: 2,
+        ..release()
+    };
+    let ReleaseAnswer { outcome, .. } = ask(&mut bench, &behind, MESSAGE_KEY).unwrap();
+    assert_eq!(
+        outcome,
+        Outcome::Unknown,
+        "the request in between has met the fence"
+    );
+    behind.force = true;
+    let ReleaseAnswer { outcome, .. } = ask(&mut bench, &behind, MESSAGE_KEY).unwrap();
+    assert_eq!(outcome, Outcome::Released { ack: Seq(777) });
 }
 
 /// A segment of the flow's server.

@@ -48,6 +48,7 @@ pub(super) fn from_kernel(e: &flow_entry) -> Entry {
         first_seq: Seq(e.first_seq),
         first_ack: Seq(e.first_ack),
         seen: Duration::from_nanos(e.seen_ns),
+        claimed: e.claimed == e.boundary,
         known: e.known,
     }
 }
@@ -101,7 +102,11 @@ pub(super) fn to_kernel(e: &Entry) -> flow_entry {
         vip: e.vip,
         first_seq: e.first_seq.0,
         first_ack: e.first_ack.0,
-        pad: 0,
+        claimed: if e.claimed {
+            e.boundary.0
+        } else {
+            !e.boundary.0
+        },
         seen_ns: e.seen.as_nanos() as u64,
         known: e.known,
     }
@@ -137,6 +142,7 @@ mod tests {
                     boundary: Seq(8),
                     min_rtt_ms: on(0).then_some(50),
                     seen: Duration::from_nanos(99),
+                    claimed: on(1),
                     known: u64::from(bits),
                     ..entry
                 };

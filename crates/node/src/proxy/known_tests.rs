@@ -329,6 +329,15 @@ fn user_space_decides_the_rest() {
             },
         )
         .unwrap();
+    let unclaimed = Entry {
+        claimed: false,
+        ..bench.entry().unwrap()
+    };
+    bench
+        .proxy
+        .flows()
+        .put(&bench.key, &entry::to_kernel(&unclaimed))
+        .unwrap();
     assert!(!is_punted(&bench, &next));
 }
 
@@ -369,4 +378,61 @@ fn a_client_that_thought_is_left_to_user_space() {
         timestamps.echo = timestamps.echo.wrapping_sub(400);
     }
     assert!(is_punted(&bench, &first));
+}
+
+#[test]
+fn a_client_cannot_move_the_clock() {
+    let mut bench = Bench::new();
+    let mut first = bench.shake(&SYN_OPTIONS);
+    bench.learn(&first.payload);
+    if let Some(timestamps) = &mut first.timestamps {
+        timestamps.echo = timestamps.echo.wrapping_add(60_000);
+    }
+    assert!(
+        is_punted(&bench, &first),
+        "agents would take all later binds for recorded ones"
+    );
+}
+
+#[test]
+fn what_user_space_has_begun_to_decide_it_decides() {
+    let mut bench = Bench::new();
+    let first = bench.shake(&SYN_OPTIONS);
+    bench.learn(&first.payload);
+    assert!(!is_punted(&bench, &first));
+    bench.seq = bench.entry().unwrap().boundary;
+    let next = bench.segment(&first.payload);
+    let half = bench.segment(&first.payload[..9]);
+    assert!(is_punted(&bench, &half));
+    let held = bench.entry().unwrap();
+    assert!(held.claimed);
+    assert!(
+        is_punted(&bench, &next),
+        "the first half may be acknowledged, or another server be about to get it"
+    );
+
+    let decided = Entry {
+        boundary: next.payload_end(),
+        claimed: false,
+        ..held
+    };
+    let put = |entry: &Entry| {
+        bench
+            .proxy
+            .flows()
+            .put(&bench.key, &entry::to_kernel(entry))
+            .unwrap();
+    };
+    put(&decided);
+    let third = Segment {
+        seq: decided.boundary,
+        ..next
+    };
+    put(&Entry {
+        claimed: true,
+        ..decided
+    });
+    assert!(is_punted(&bench, &third));
+    put(&decided);
+    assert!(!is_punted(&bench, &third));
 }
