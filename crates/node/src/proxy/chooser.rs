@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use baton_flow::{Choice, ClientOptions, Decide, Target};
-use baton_kernel::{POOL_CARDS_MAX, Pool};
+use baton_kernel::Pool;
 use baton_packet::{BodyLength, RequestHead};
 use baton_policy::{Cluster, Mechanism, PoolId, ServerId};
 use baton_wire::Accepts;
@@ -65,14 +65,15 @@ impl Chooser {
 
 impl Chooser {
     /// The pools as the kernel needs them to decide known requests, in the configuration's order. Nothing is handed off to a relay's.
+    /// No card is dealt yet: this is done at each change of a server's health.
     pub(super) fn pools(&mut self) -> Vec<Pool> {
         (0..self.policy.pools().len())
-            .map(|place| self.pool(PoolId(place)))
+            .map(|place| self.pool(PoolId(place), 0))
             .collect()
     }
 
-    /// One of them, with the next cards that its policy deals. Servers that are not good for everything are for user space to judge.
-    pub(super) fn pool(&mut self, id: PoolId) -> Pool {
+    /// One of them, with so many cards, the next that its policy deals. Servers that are not good for everything are for user space to judge.
+    pub(super) fn pool(&mut self, id: PoolId, cards: usize) -> Pool {
         let handed_off = |pool: &&baton_policy::Pool| pool.mechanism() == Mechanism::Handoff;
         let Some(pool) = self.policy.pool(id).filter(handed_off) else {
             return Pool::default();
@@ -84,24 +85,20 @@ impl Chooser {
             |place: ServerId| node(place).is_some_and(|node| health.of_all(*node) == Use::Handoff);
         let takes_all =
             |place| node(place).is_some_and(|node| health.accepts(*node) == Accepts::ALL);
-        let good = || {
-            pool.members()
-                .iter()
-                .map(|member| member.server)
-                .filter(|&server| is_good(server))
-        };
-        let cards = if good().all(takes_all) {
-            POOL_CARDS_MAX
+        let members = pool.members().iter().map(|member| member.server);
+        let good: BTreeSet<ServerId> = members.filter(|&server| is_good(server)).collect();
+        let cards = if good.iter().copied().all(takes_all) {
+            cards
         } else {
             0
         };
         let mut card = |_| {
-            pool.choose(None, |place| !is_good(place), &mut self.random)
+            pool.choose(None, |place| !good.contains(&place), &mut self.random)
                 .and_then(slot)
         };
         Pool {
-            members: good().filter_map(slot).collect(),
             deck: (0..cards).map_while(&mut card).collect(),
+            members: good.iter().copied().filter_map(slot).collect(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the kernel is taught: requests that were decided before, so that it decides them by itself (`bpf/include/known.h`).
 
-use baton_flow::{Lesson, PoolId};
-use baton_kernel::Known;
+use baton_flow::Lesson;
+use baton_kernel::{Known, POOL_CARDS_MAX};
 
 use super::chooser::Chooser;
 
@@ -46,7 +46,7 @@ impl Lessons {
         }
         if self.known.is_dealt(pool) {
             self.known
-                .deal(pool, &chooser.pool(PoolId(lesson.pool.0)))?;
+                .deal(pool, &chooser.pool(lesson.pool, POOL_CARDS_MAX))?;
         }
         self.known
             .learn(lesson.vip, hash, length, pool, lesson.is_head_method)
