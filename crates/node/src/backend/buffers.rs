@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use baton_kernel::{Service, descriptor_of, receive_buffer, set_receive_buffer};
 
-use super::sockets::listeners;
+use super::listeners::listeners;
 
 /// What was done to listeners, by their inodes.
 #[derive(Default)]
@@ -29,7 +29,7 @@ impl Buffers {
             };
             services.iter().any(takes)
         };
-        let listeners = listeners();
+        let Ok(listeners) = listeners() else { return };
         let present: BTreeSet<u64> = listeners.iter().map(|(_, inode)| *inode).collect();
         self.seen.retain(|inode| present.contains(inode));
         self.raised.retain(|inode, _| present.contains(inode));

@@ -15,6 +15,7 @@
 
 mod access;
 mod buffers;
+mod listeners;
 mod path;
 mod report;
 mod services;

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use baton_kernel::Service;
 use baton_wire::{Accepts, Finding, Reason};
 
+use super::listeners;
 use super::path;
 use super::services::Findings;
-use super::sockets;
 
 /// What the kernel of this network namespace takes over from a handshake that it has not seen (bpf_sk_assign_tcp_reqsk, cookie_v4_check).
 pub(super) fn accepts() -> Accepts {
@@ -67,8 +67,8 @@ fn reason(tried: path::Finding) -> Option<Reason> {
 
 /// Where somebody listens.
 fn listeners() -> Option<Vec<SocketAddr>> {
-    let all: Vec<_> = sockets::listeners().into_iter().map(|(at, _)| at).collect();
-    (!all.is_empty()).then_some(all)
+    let all = listeners::listeners().ok()?;
+    Some(all.into_iter().map(|(at, _)| at).collect())
 }
 
 #[cfg(test)]

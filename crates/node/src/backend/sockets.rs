@@ -1,8 +1,7 @@
 //! Which flows have a socket on this machine.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -51,27 +50,6 @@ fn parse(line: &str) -> Option<FlowKey> {
     let mut fields = line.split_ascii_whitespace();
     let (local, remote) = (fields.nth(1)?, fields.next()?);
     Some(FlowKey::new(address(remote)?, address(local)?))
-}
-
-/// Where somebody listens, and the socket's inode. The kernel lists listeners before all other sockets, so that this takes no longer when
-/// there are many.
-pub(super) fn listeners() -> Vec<(SocketAddr, u64)> {
-    let mut all = Vec::new();
-    for file in LISTS {
-        let Ok(file) = File::open(file) else { continue };
-        let lines = BufReader::new(file).lines().skip(1).map_while(Result::ok);
-        all.extend(lines.map_while(|line| listener(&line)));
-    }
-    all
-}
-
-/// `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode ...`, if it is one.
-fn listener(line: &str) -> Option<(SocketAddr, u64)> {
-    const LISTENS: &str = "0A";
-    let mut fields = line.split_ascii_whitespace();
-    let (local, state) = (fields.nth(1)?, fields.nth(1)?);
-    let inode = fields.nth(5)?.parse().ok()?;
-    (state == LISTENS).then_some((address(local)?, inode))
 }
 
 fn address(text: &str) -> Option<SocketAddr> {
