@@ -1,4 +1,5 @@
-//! A part of a head is acknowledged, and then sent until a server has it.
+//! What is said to the client in its server's name: a part of a head is acknowledged, and then sent until a server has it; and that it may
+//! acknowledge an answer without delay.
 
 use baton_packet::{Flags, Segment, Seq, Timestamps};
 use bytes::Bytes;
@@ -10,6 +11,9 @@ use crate::{Action, Counter, Decide, Entry, Target};
 /// What a client may send before a server says more (bytes); as in the SYN-ACK.
 const PROMISED_WINDOW: u32 = 65535;
 const HOP_LIMIT: u8 = 64;
+
+/// What a keepalive probe carries (RFC 9293 3.8.4): a byte that the client has long acknowledged.
+const GARBAGE: Bytes = Bytes::from_static(&[0]);
 
 impl<D: Decide> Transition<'_, D> {
     /// Tells the client what has arrived of a head. That acknowledges what came before as well: a server that has the flow must be known to
@@ -58,6 +62,23 @@ impl<D: Decide> Transition<'_, D> {
     }
 
     pub(crate) fn acknowledge(&mut self, entry: &Entry, pending: &Pending) {
+        let seq = match entry.bound {
+            Some(_) => entry.newest_ack,
+            None => entry.bind_ack,
+        };
+        self.say(entry, pending, seq, pending.receipt.end, Bytes::new());
+    }
+
+    /// A request waits until the client acknowledges the answer before it, and the client may delay that, for it has nothing more to say. A
+    /// byte that it has already is answered at once (RFC 9293 3.10.7.4), and so is, by Linux, what arrives next (quick acknowledgements). An
+    /// empty segment would do neither: Linux answers one in half a second (tcp_invalid_ratelimit).
+    pub(crate) fn hurry(&mut self, entry: &Entry, pending: &Pending) {
+        let seq = Seq(entry.newest_ack.0.wrapping_sub(1));
+        // Only what is before the bind is sure to have arrived.
+        self.say(entry, pending, seq, entry.bind_seq, GARBAGE);
+    }
+
+    fn say(&mut self, entry: &Entry, pending: &Pending, seq: Seq, ack: Seq, payload: Bytes) {
         let is_bound = entry.bound.is_some();
         // A server's clock may be behind ours by the time that its bind took, and what it sends must not seem old to the client (PAWS, RFC
         // 7323, section 5): while it sends, nothing newer than the client has seen. Whoever is bound later is later.
@@ -74,18 +95,14 @@ impl<D: Decide> Transition<'_, D> {
             .wscale
             .map_or(0, |_| self.limits.promised_wscale);
         let segment = Segment {
-            seq: if is_bound {
-                entry.newest_ack
-            } else {
-                entry.bind_ack
-            },
-            ack: pending.receipt.end,
+            seq,
+            ack,
             flags: Flags::ACK,
             window: PROMISED_WINDOW.div_ceil(1 << scale) as u16,
             timestamps,
             traffic_class: 0,
             hop_limit: HOP_LIMIT,
-            payload: Bytes::new(),
+            payload,
         };
         self.out.push(Action::Say {
             key: self.key,

@@ -20,7 +20,7 @@ const UNANSWERED_SHARE: usize = 4;
 
 /// Round trips of which nothing is known are told to the server as at most this (ms), whatever the timestamps say: the
 /// client may have thought in between. The kernel's retransmission timeout is then about a second.
-const UNKNOWN_RTT_MS: i32 = 333;
+pub(crate) const UNKNOWN_RTT_MS: i32 = 333;
 
 impl<D: Decide> Transition<'_, D> {
     /// Decides about all whole requests that are held.

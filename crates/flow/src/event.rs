@@ -21,6 +21,10 @@ pub struct Now {
 pub trait Table {
     /// What the kernel knows of this flow now.
     fn entry(&self, key: &FlowKey) -> Option<Entry>;
+
+    /// The bytes of a request that the kernel was taught ([`Action::Learn`]) and decided by itself, by its hash ([`Entry::known`]); as long as
+    /// they are remembered.
+    fn recall(&self, known: u64) -> Option<Bytes>;
 }
 
 /// Chooses where a request goes.

@@ -7,7 +7,9 @@ use baton_packet::{Flags, Segment, Seq, Timestamps};
 use baton_policy::ServerId;
 use bytes::Bytes;
 
+use crate::binding::UNKNOWN_RTT_MS;
 use crate::pending::Pending;
+use crate::requests::{Found, is_idempotent, read};
 use crate::transition::Transition;
 use crate::{Action, Counter, Decide, Entry, Target};
 
@@ -59,7 +61,7 @@ impl<D: Decide> Transition<'_, D> {
         self.count(Counter::ServerLost);
         // A part of the next request that the client will not send again could not follow this one.
         let is_promised = pending.as_ref().is_some_and(Pending::is_promised);
-        let is_kept = self.unanswered.request(&self.key, &entry).is_some();
+        let is_kept = self.only_request(&entry).is_some();
         if is_promised || !is_kept || !self.owed.has_room() {
             return self.lose(&entry, server);
         }
@@ -110,7 +112,7 @@ impl<D: Decide> Transition<'_, D> {
     fn ask_another(&mut self, entry: &Entry, server: ServerId) -> Option<Pending> {
         let free = entry.undecided_at(entry.bind_seq, entry.bind_ack);
         let mut again = Pending::new(&free, self.now.mono);
-        let request = self.unanswered.request(&self.key, entry).cloned();
+        let request = self.only_request(entry);
         let end = request.as_ref().map(Segment::payload_end);
         let taken = request
             .is_some_and(|request| again.take_in(&request, self.room, self.now.mono).is_ok());
@@ -128,6 +130,37 @@ impl<D: Decide> Transition<'_, D> {
             again.receipt.give(end);
         }
         self.advance(free, again)
+    }
+
+    /// The request, if it is all that the server was asked, may be asked again, and nothing of an answer has arrived.
+    fn only_request(&self, entry: &Entry) -> Option<Segment> {
+        let bound_here = self.unanswered.request(&self.key, entry).cloned();
+        bound_here.or_else(|| self.bound_by_kernel(entry))
+    }
+
+    /// The same of a request that the kernel has bound by itself: only the table knows its bytes. What is not known of the segment any more is
+    /// made up as for a client of which nothing is known.
+    fn bound_by_kernel(&self, entry: &Entry) -> Option<Segment> {
+        if entry.known == 0 || entry.requests != 1 || entry.is_adopted() {
+            return None;
+        }
+        let payload = self.table.recall(entry.known)?;
+        let is_all = entry.bind_seq + payload.len() as u32 == entry.boundary;
+        let may_be_repeated =
+            matches!(read(&payload, payload.len()), Found::Head(head) if is_idempotent(&head));
+        (is_all && may_be_repeated).then(|| Segment {
+            seq: entry.bind_seq,
+            ack: entry.bind_ack,
+            flags: Flags::ACK | Flags::PSH,
+            window: entry.window,
+            timestamps: entry.options.timestamps.then_some(Timestamps {
+                value: entry.newest_tsval,
+                echo: self.now.clock_ms.wrapping_sub(UNKNOWN_RTT_MS as u32),
+            }),
+            traffic_class: 0,
+            hop_limit: 64,
+            payload,
+        })
     }
 
     fn lose(&mut self, entry: &Entry, server: ServerId) -> Option<Pending> {

@@ -21,6 +21,8 @@ pub(crate) struct Move {
     pause: Duration,
     /// Since when the server says that it does not know the flow.
     unknown_since: Option<Duration>,
+    /// The client was asked to acknowledge without delay.
+    pub(crate) is_hurried: bool,
 }
 
 impl Move {
@@ -36,6 +38,7 @@ impl Move {
             ask_at: now,
             pause: FIRST_PAUSE,
             unknown_since: None,
+            is_hurried: false,
         }
     }
 

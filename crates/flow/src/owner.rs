@@ -178,6 +178,7 @@ impl Owner {
             .max_held_bytes
             .saturating_sub(self.held + self.unanswered.held());
         let mut transition = Transition {
+            table,
             key,
             now,
             limits: &self.limits,

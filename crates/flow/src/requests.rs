@@ -28,6 +28,11 @@ pub(crate) fn read(bytes: &[u8], max_head_bytes: usize) -> Found {
     }
 }
 
+/// Whether it may be executed twice.
+pub(crate) fn is_idempotent(head: &RequestHead) -> bool {
+    IDEMPOTENT.contains(&head.method.as_str())
+}
+
 /// Requests that follow one another in the stream and go to one server together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
@@ -80,7 +85,7 @@ impl Batch {
     pub(crate) fn add(&mut self, head: &RequestHead) {
         self.pool = None;
         self.requests += 1;
-        self.idempotent &= IDEMPOTENT.contains(&head.method.as_str());
+        self.idempotent &= is_idempotent(head);
         self.bodiless = self.bodiless << 1 | u32::from(head.is_head_method());
         let body = match head.body {
             BodyLength::Length(length) => Some(length),

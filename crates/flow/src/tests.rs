@@ -125,11 +125,15 @@ fn pool(path: &str) -> Option<u16> {
 }
 
 #[derive(Debug, Default)]
-struct Entries(HashMap<FlowKey, Entry>);
+struct Entries(HashMap<FlowKey, Entry>, HashMap<u64, Bytes>);
 
 impl Table for Entries {
     fn entry(&self, key: &FlowKey) -> Option<Entry> {
         self.0.get(key).copied()
+    }
+
+    fn recall(&self, known: u64) -> Option<Bytes> {
+        self.1.get(&known).cloned()
     }
 }
 
@@ -373,7 +377,12 @@ fn brief(actions: &[Action]) -> String {
             Action::Release { to, request } if request.force => format!("force {}", to.0),
             Action::Release { to, .. } => format!("ask {}", to.0),
             Action::Say { segment, .. } => {
-                format!("say {}/{}", segment.seq - ACK, segment.ack - FIRST)
+                let what = if segment.payload.is_empty() {
+                    "say"
+                } else {
+                    "hurry"
+                };
+                format!("{what} {}/{}", segment.seq - ACK, segment.ack - FIRST)
             }
             Action::Reset { seq, ack, .. } => format!("reset {}/{}", *seq - ACK, *ack - FIRST),
             Action::Learn(lesson) => format!("learn {}", lesson.request.len()),

@@ -8,7 +8,7 @@ use crate::owed::Owed;
 use crate::pending::{OverLimit, Pending};
 use crate::requests::Batch;
 use crate::unanswered::Unanswered;
-use crate::{Action, ClientOptions, Counter, Decide, Entry, Limits, Now, Target};
+use crate::{Action, ClientOptions, Counter, Decide, Entry, Limits, Now, Table, Target};
 
 /// How long segments may overtake each other, and notices be late (ms).
 const SETTLED_MS: i32 = 1000;
@@ -23,6 +23,7 @@ pub(crate) struct Transition<'a, D> {
     pub(crate) room: usize,
     /// What this flow's server may not have yet, and the client will not send again.
     pub(crate) kept: Option<Kept>,
+    pub(crate) table: &'a dyn Table,
     pub(crate) decide: &'a mut D,
     pub(crate) unanswered: &'a mut Unanswered,
     pub(crate) owed: &'a mut Owed,
@@ -192,6 +193,10 @@ impl<D: Decide> Transition<'_, D> {
             Outcome::Busy | Outcome::Unknown | Outcome::Released { .. } => {
                 self.count(Counter::Busy);
                 moving.busy(self.now.mono);
+                if answer.outcome == Outcome::Busy && !moving.is_hurried {
+                    moving.is_hurried = true;
+                    self.hurry(&entry, &pending);
+                }
                 pending.moving = Some(moving);
                 Some(pending)
             }

@@ -352,6 +352,10 @@ impl Table for Entries {
     fn entry(&self, key: &FlowKey) -> Option<Entry> {
         self.0.get(key).copied()
     }
+
+    fn recall(&self, _: u64) -> Option<Bytes> {
+        None
+    }
 }
 
 /// `/3...` goes to server 3, or 13, 23 ... if that one is excluded or another of them is present; all else to the relay.

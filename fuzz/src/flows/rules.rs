@@ -109,7 +109,13 @@ pub(super) fn check(
                 assert!(!request.force);
             }
             Action::Learn(lesson) => assert!(is_one_request(&lesson.request), "{lesson:?}"),
-            Action::Say { segment, .. } => assert!(segment.payload.is_empty()),
+            Action::Say { key, segment } => {
+                let old = segment.payload.is_empty()
+                    || table
+                        .get(key)
+                        .is_some_and(|entry| segment.payload_end() == entry.newest_ack);
+                assert!(old, "the client is sent nothing new");
+            }
             Action::Count(_) => {}
         }
     }

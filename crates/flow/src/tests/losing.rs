@@ -165,6 +165,68 @@ fn what_is_answered_is_not_kept_and_what_is_kept_has_a_bound() {
     }
 }
 
+/// A flow that the kernel has bound to server 1 by itself, for this request; then the server dies.
+fn dead_and_known(request: &[u8]) -> Bench {
+    const KNOWN: u64 = 9;
+    let mut bench = dead(request);
+    bench.owner = Owner::new(limits());
+    let clock = bench.now.clock_ms;
+    bench.entry_mut().known = KNOWN;
+    bench.entry_mut().newest_tsval = clock;
+    let request = Bytes::copy_from_slice(request);
+    bench.entries.1.insert(KNOWN, request);
+    bench
+}
+
+#[test]
+fn a_get_that_the_kernel_bound_goes_to_another_server() {
+    let mut bench = dead_and_known(&get("/1"));
+    assert_eq!(brief(&lost(&mut bench)), "+server_lost, say -1/28");
+    client_has(&mut bench, ACK);
+    bench.entry_mut().newest_tsval += 7;
+    bench.entry_mut().window = 499;
+    let told = bench.pass(Duration::from_millis(50));
+    assert_eq!(
+        brief(&told),
+        "+asked_another, put undecided@0, +first_bind, put 11<28 #1, bind 11 0..28"
+    );
+    let bind = told.iter().find_map(|action| match action {
+        Action::Bind {
+            header, segment, ..
+        } => Some((header, segment)),
+        _ => None,
+    });
+    let (header, segment) = bind.unwrap();
+    assert_eq!((segment.seq, segment.ack), (FIRST, ACK));
+    assert_eq!(segment.payload, get("/1"));
+    assert_eq!(segment.window, 499);
+    let timestamps = segment.timestamps.unwrap();
+    assert_eq!(timestamps.value, bench.entry().newest_tsval);
+    assert_eq!(
+        header.clock.wrapping_sub(timestamps.echo),
+        333,
+        "nothing is known of the round trip"
+    );
+}
+
+#[test]
+fn what_the_kernel_bound_is_reset_if_it_cannot_be_asked_again() {
+    let changes: [fn(&mut Bench); 4] = [
+        |bench| bench.entry_mut().requests = 2,
+        |bench| bench.entry_mut().newest_ack += 10,
+        |bench| bench.entries.1.clear(),
+        |bench| bench.entry_mut().boundary += 1,
+    ];
+    for change in changes {
+        let mut bench = dead_and_known(&get("/1"));
+        change(&mut bench);
+        let told = brief(&lost(&mut bench));
+        assert!(told.starts_with("+server_lost, +reset"), "{told}");
+    }
+    let told = brief(&lost(&mut dead_and_known(&post("/1", b"x"))));
+    assert!(told.starts_with("+server_lost, +reset"), "{told}");
+}
+
 fn settled_at_one() -> Bench {
     let mut bench = expected();
     bench.send(FIRST, &get("/1"));

@@ -468,3 +468,43 @@ fn what_was_reset_is_over_until_the_client_begins_anew() {
     bench.handle(fresh(anew));
     assert!(!bench.entry().reset && bench.entry().bound.is_some());
 }
+
+/// The request waits until the client acknowledges the answer before it, and the client has no reason to do that soon.
+#[test]
+fn a_client_is_hurried_once_for_each_request_that_waits() {
+    let mut bench = expected();
+    bench.send(FIRST, &get("/1"));
+    bench.confirm();
+    let mut told = bench.send(bench.entry().boundary, &get("/2"));
+    for _ in 0..3 {
+        told.extend(bench.handle(bench.answer(Outcome::Busy)));
+        told.extend(bench.pass(Duration::from_millis(300)));
+    }
+    let said = |actions: &[Action]| -> Vec<Segment> {
+        let said = actions.iter().filter_map(|action| match action {
+            Action::Say { segment, .. } => Some(segment.clone()),
+            _ => None,
+        });
+        said.collect()
+    };
+    let [segment] = &said(&told)[..] else {
+        panic!("{}", brief(&told))
+    };
+    let entry = bench.entry();
+    assert_eq!(segment.payload_end(), entry.newest_ack, "nothing new");
+    assert_eq!(segment.payload.len(), 1, "Linux answers few empty ones");
+    assert_eq!(segment.ack, FIRST, "what the server has is not known");
+    let echoed = bench.segment(FIRST, b"").timestamps.unwrap().echo;
+    assert!(
+        Seq(segment.timestamps.unwrap().value).at_or_before(Seq(echoed)),
+        "no newer than the client has seen: its server's may be older than now"
+    );
+
+    bench.handle(bench.answer(Outcome::Released {
+        ack: entry.newest_ack,
+    }));
+    bench.confirm();
+    bench.send(bench.entry().boundary, &get("/1"));
+    let again = bench.handle(bench.answer(Outcome::Busy));
+    assert_eq!(said(&again).len(), 1, "{}", brief(&again));
+}

@@ -1,11 +1,11 @@
-//! What the owner decided, done: kernel table, datagrams, resets.
+//! What the owner decided, done: kernel tables, datagrams, resets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use baton_flow::{Action, Lesson, ServerId, Target};
+use baton_flow::{Action, Entry, Lesson, ServerId, Table, Target};
 use baton_kernel::Flows;
 use baton_packet::{Flags, FlowKey, Segment, Seq};
 use baton_wire::{FORWARD_HEADER, Keys};
@@ -42,6 +42,16 @@ pub(super) struct Effects {
     to_client: [Socket; 2],
     packet: Vec<u8>,
     lessons: Option<Lessons>,
+}
+
+impl Table for Effects {
+    fn entry(&self, key: &FlowKey) -> Option<Entry> {
+        self.flows.entry(key).map(|e| entry::from_kernel(&e))
+    }
+
+    fn recall(&self, known: u64) -> Option<Bytes> {
+        self.lessons.as_ref()?.recall(known)
+    }
 }
 
 impl Effects {

@@ -11,10 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use baton_flow::{
-    Action, ClientOptions, Decide as _, Entry, Event, Heard, Limits, Now, Owner, Standing, Table,
-};
-use baton_kernel::{Clock, Events, Flows, Punt, Queue, Told, abi};
+use baton_flow::{Action, ClientOptions, Decide as _, Event, Heard, Limits, Now, Owner, Standing};
+use baton_kernel::{Clock, Events, Punt, Queue, Told, abi};
 use baton_packet::{FlowKey, Segment};
 use baton_policy::{Mechanism, ServerId};
 use baton_wire::{Message, Role};
@@ -22,7 +20,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::chooser::Chooser;
 use super::effects::{Effects, Ways};
-use super::entry;
 use super::lessons::Lessons;
 use super::numbers::{Numbers, Trouble};
 use super::plan::Plan;
@@ -128,14 +125,15 @@ impl Orders {
         let (sender, orders) = channel();
         let (woken, wake) = io::pipe()?;
         let (owner, mut chooser) = (Owner::new(rules.limits), rules.chooser);
-        let mut lessons = program.known().map(Lessons::new);
+        let mut lessons = program
+            .known()
+            .map(|known| Lessons::new(known, config.proxy.known_requests));
         if let Some(lessons) = &mut lessons {
             lessons.forget(&mut chooser)?;
         }
-        let flows = program.flows();
         let effects = Effects::new(
             rules.ways,
-            flows.clone(),
+            program.flows(),
             numbers.clone(),
             socket.try_clone()?,
             lessons,
@@ -151,7 +149,6 @@ impl Orders {
                 woken,
                 owner,
                 chooser,
-                flows: Kernel(flows),
                 effects,
                 heartbeats,
                 agents: rules.agents,
@@ -196,15 +193,6 @@ impl Orders {
     }
 }
 
-/// The kernel's table, in the owner's words.
-struct Kernel(Arc<Flows>);
-
-impl Table for Kernel {
-    fn entry(&self, key: &FlowKey) -> Option<Entry> {
-        self.0.entry(key).map(|e| entry::from_kernel(&e))
-    }
-}
-
 struct Engine {
     punts: Events<Punt>,
     relay: Events<Told>,
@@ -213,7 +201,6 @@ struct Engine {
     woken: PipeReader,
     owner: Owner,
     chooser: Chooser,
-    flows: Kernel,
     effects: Effects,
     heartbeats: Heartbeats,
     agents: BTreeMap<IpAddr, Arc<str>>,
@@ -237,7 +224,7 @@ impl Engine {
             self.read_messages();
             let now = self.now();
             self.owner
-                .tick(now, &self.flows, &mut self.chooser, &mut self.actions);
+                .tick(now, &self.effects, &mut self.chooser, &mut self.actions);
             self.carry_out();
             self.decide_lost();
             self.beat();
@@ -357,7 +344,7 @@ impl Engine {
         self.owner.handle(
             now,
             event,
-            &self.flows,
+            &self.effects,
             &mut self.chooser,
             &mut self.actions,
         );

@@ -206,6 +206,10 @@ impl Table for One {
     fn entry(&self, _: &FlowKey) -> Option<Entry> {
         self.0
     }
+
+    fn recall(&self, _: u64) -> Option<Bytes> {
+        None
+    }
 }
 
 fn frame(ip: &[u8]) -> Vec<u8> {

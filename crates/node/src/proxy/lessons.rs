@@ -2,8 +2,10 @@
 
 use baton_flow::Lesson;
 use baton_kernel::{Known, POOL_CARDS_MAX};
+use bytes::Bytes;
 
 use super::chooser::Chooser;
+use super::taught::Taught;
 
 /// Requests remembered as seen once. A power of two.
 const SEEN: usize = 1 << 16;
@@ -13,17 +15,20 @@ const SEEN: usize = 1 << 16;
 pub(super) struct Lessons {
     known: Known,
     seen: Box<[u32]>,
+    taught: Taught,
 }
 
 impl Lessons {
-    pub(super) fn new(known: Known) -> Lessons {
+    /// `most`: requests that the kernel can know.
+    pub(super) fn new(known: Known, most: u32) -> Lessons {
         Lessons {
             known,
             seen: vec![0; SEEN].into(),
+            taught: Taught::new(most as usize),
         }
     }
 
-    /// The rules have changed: nothing is known any more.
+    /// The rules have changed: nothing is known any more. What was bound before is still recalled: a server that is out is such a change.
     pub(super) fn forget(&mut self, chooser: &mut Chooser) -> baton_kernel::Result<()> {
         self.known.renew(&chooser.pools())
     }
@@ -48,8 +53,14 @@ impl Lessons {
             self.known
                 .deal(pool, &chooser.pool(lesson.pool, POOL_CARDS_MAX))?;
         }
+        self.taught.keep(hash, &lesson.request);
         self.known
             .learn(lesson.vip, hash, length, pool, lesson.is_head_method)
+    }
+
+    /// The bytes of a request that the kernel was taught, while they are kept.
+    pub(super) fn recall(&self, hash: u64) -> Option<Bytes> {
+        self.taught.recall(hash)
     }
 
     /// Whether it was seen before, as far as is remembered.

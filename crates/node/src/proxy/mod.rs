@@ -20,6 +20,7 @@ mod lessons;
 mod local;
 mod numbers;
 mod plan;
+mod taught;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -125,7 +125,7 @@ impl World {
                 } => self.put(Packet::Forward(to, segment)),
                 Action::Say { segment, .. } => self.put(Packet::ToClient {
                     seq: segment.seq,
-                    length: 0,
+                    length: segment.payload.len() as u32,
                     ack: segment.ack,
                 }),
                 Action::Release { to, request } => self.put(Packet::Release(to, request)),
