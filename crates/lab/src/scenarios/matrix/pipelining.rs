@@ -28,8 +28,8 @@ pub(super) fn cases(
     let connections = if short { 10 } else { 100 };
     for (kind, pools) in KINDS {
         for together in [true, false] {
-            let segments = if together { "one-segment" } else { "segments" };
-            let name = format!("2/pipelined-{kind}/{segments}");
+            let segments = if together { "" } else { "/segments" };
+            let name = format!("2/pipelined-{kind}{segments}");
             recorder.case(&name, |counts| {
                 let mark = format!("case={}", name.replace('/', "."));
                 pipelined(ground.lab()?, counts, &mark, pools, together, connections)
