@@ -30,8 +30,10 @@ static __always_inline __u8 decide(struct served_flow *flow, const struct wire_r
 	}
 	if (flow->state == SERVED_REFUSED)
 		return RELEASE_UNKNOWN;
-	if (flow->state == SERVED_ADOPTING && !socket->state)
+	if (flow->state == SERVED_ADOPTING && !socket->state) {
+		flow->flags |= SERVED_WAITED_FOR;
 		return RELEASE_BUSY;
+	}
 	if (flow->state == SERVED_ENDED || socket->state != STATE_ESTABLISHED || flow->flags & SERVED_SERVER_FIN)
 		return RELEASE_CLOSED;
 	if (distance(flow->requests, requests) > 0) {
