@@ -119,9 +119,10 @@ fn parse_v6(packet: &[u8]) -> Result<Ip<'_>, ParseError> {
 
 /// TCP behind the extension headers that may stand before it (RFC 8200 4.1), as the kernel's program walks over them.
 fn behind_extensions(mut protocol: u8, mut rest: &[u8]) -> Result<&[u8], ParseError> {
-    for _ in 0..=MAX_EXTENSIONS {
+    for walked in 0..=MAX_EXTENSIONS {
         let (next, length, segments_left) = match (protocol, rest) {
             (TCP, _) => return Ok(rest),
+            (HOP_BY_HOP | ROUTING | DESTINATION, _) if walked == MAX_EXTENSIONS => break,
             (HOP_BY_HOP | ROUTING | DESTINATION, [next, length, _, left, ..]) => {
                 (*next, *length, *left)
             }
