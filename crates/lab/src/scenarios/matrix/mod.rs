@@ -89,10 +89,12 @@ pub(crate) fn run(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Res
 
 /// Sections 3 and 4. What is about handing off is tried with that mechanism only.
 fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Result<()> {
+    let mut edited = Ground::new(setting.options.clone(), setting.baton);
+    routes::cases(recorder, &mut edited)?;
+    policies::cases(recorder, &mut edited)?;
+    fallback::unprivileged(recorder, &mut edited)?;
+    drop(edited); // with the routes of its last case
     let mut ground = Ground::new(setting.options.clone(), setting.baton);
-    routes::cases(recorder, &mut ground)?;
-    policies::cases(recorder, &mut ground)?;
-    fallback::unprivileged(recorder, &mut ground)?;
     requests_and_programs(recorder, &mut ground.other(|_| ()), setting)?;
     odd::cases(recorder, &mut ground, setting.short)?;
     if setting.options.mechanism == Mechanism::Relay {
