@@ -22,6 +22,8 @@ use crate::scenarios::SERVERS;
 const MTU: u32 = 1300;
 /// A retransmission after the kernel's first time-out is a fifth of a second; a black hole is for ever.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A new router has its neighbours to find first.
+const CONNECT: Duration = Duration::from_secs(15);
 
 pub(super) fn cases(
     recorder: &mut Recorder,
@@ -61,7 +63,7 @@ fn downloads(
     let vip = lab.vip();
     let mut longest = Duration::ZERO;
     for (pool, server) in POOLS.iter().zip(SERVERS) {
-        let stream = far.inside(|| Ok(TcpStream::connect_timeout(&vip, LONGEST_PAUSE)?))?;
+        let stream = far.inside(|| Ok(TcpStream::connect_timeout(&vip, CONNECT)?))?;
         let answer = download(stream, &format!("/{pool}/{name}"), &mut longest);
         counts.check(answer, &Expected::file(server, &file))?;
     }
