@@ -93,7 +93,7 @@ impl Numbers {
 
     pub(super) fn samples(&self) -> Vec<Sample> {
         let mut samples = Vec::new();
-        let (mut punted, mut lost) = (0, 0);
+        let (mut punted, mut lost, mut bound) = (0, 0, self.value(Counter::FirstBind));
         for (role, counters) in [("proxy", &self.kernel), ("relay", &self.local)] {
             for c in counters.read() {
                 let labels = [
@@ -103,6 +103,8 @@ impl Numbers {
                 ];
                 samples.push(families::PACKETS.sample(&labels, c.packets));
                 punted += if c.verdict == "punted" { c.packets } else { 0 };
+                // By the kernel itself.
+                bound += if c.verdict == "bound" { c.packets } else { 0 };
                 lost += if c.reason == "ring_full" {
                     c.packets
                 } else {
@@ -112,7 +114,7 @@ impl Numbers {
         }
         samples.push(families::PUNTS.sample(&[], punted));
         samples.push(families::RING_LOST.sample(&[("role", "proxy")], lost));
-        samples.push(families::BINDS.sample(&[], self.value(Counter::FirstBind)));
+        samples.push(families::BINDS.sample(&[], bound));
         samples.push(families::REBINDS.sample(&[], self.value(Counter::Rebind)));
         let outcomes = [
             Counter::Released,
