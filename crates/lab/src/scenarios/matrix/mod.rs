@@ -110,7 +110,7 @@ fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyh
     split_head::cases(recorder, &ground, setting.short)?;
     access_log::cases(recorder, &mut ground.other(|_| ()))?;
     host::cases(recorder, &mut ground)?;
-    pieces::cases(recorder, &mut ground, setting.short)?;
+    pieces::cases(recorder, &mut ground.other(|_| ()), setting.short)?;
     ambiguous::cases(recorder, &mut ground.other(|_| ()))
 }
 
