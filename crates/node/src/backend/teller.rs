@@ -27,7 +27,7 @@ const WAIT: Duration = Duration::from_millis(500);
 /// `REFUSED_STALE` in `bpf/include/abi.h`: says nothing of the web server.
 const STALE: u8 = 3;
 /// How often this machine is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(200);
 /// Messages taken in one turn.
 const MESSAGES_AT_ONCE: usize = 256;
 /// The longest message between nodes (bytes).

@@ -193,14 +193,17 @@ fn lacks_mptcp(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Waits until the agent tells of the problem (1), or of none (0).
+/// Waits until the agent tells of the problem (1), or of none (0), and the proxy has heard of it.
 fn told_of(lab: &Lab, problem: &str, value: u64) -> anyhow::Result<()> {
     let series = series(lab, listener_of(lab, HTTP_PORT), problem);
     wait_until(
         &format!("{HOST} says {value} of {problem}"),
         PATIENCE,
         || Ok(lab.metric(HOST, &series)? == Some(value)),
-    )
+    )?;
+    wait_until(&format!("{PROXY} has heard of it"), PATIENCE, || {
+        Ok(lab.metric(PROXY, "baton_servers{state=\"out\"}")? == Some(value))
+    })
 }
 
 fn series(lab: &Lab, listen: SocketAddr, problem: &str) -> String {

@@ -22,8 +22,6 @@ use crate::scenarios::SERVERS;
 const MTU: u32 = 1300;
 /// A retransmission after the kernel's first time-out is a fifth of a second; a black hole is for ever.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// A new router has its neighbours to find first.
-const CONNECT: Duration = Duration::from_secs(15);
 
 pub(super) fn cases(
     recorder: &mut Recorder,
@@ -63,7 +61,7 @@ fn downloads(
     let vip = lab.vip();
     let mut longest = Duration::ZERO;
     for (pool, server) in POOLS.iter().zip(SERVERS) {
-        let stream = far.inside(|| Ok(TcpStream::connect_timeout(&vip, CONNECT)?))?;
+        let stream = far.inside(|| Ok(TcpStream::connect_timeout(&vip, LONGEST_PAUSE)?))?;
         let answer = download(stream, &format!("/{pool}/{name}"), &mut longest);
         counts.check(answer, &Expected::file(server, &file))?;
     }
@@ -102,6 +100,10 @@ fn download(mut stream: TcpStream, path: &str, longest: &mut Duration) -> anyhow
 /// Makes the router and the client behind it, which offers a larger MSS than its path can carry.
 fn behind_a_router(lab: &mut Lab) -> anyhow::Result<Netns> {
     let (router, far) = (lab.add_namespace("router")?, lab.add_namespace("far")?);
+    for netns in [&router, &far] {
+        // A router asks for its neighbours by its link-local address, and only once that is known to be its own: two seconds.
+        netns.sysctl("net.ipv6.conf.default.accept_dad", "0")?;
+    }
     let switch = lab.netns("switch");
     switch.ip(&format!(
         "link add v-router type veth peer name eth0 netns {}",
