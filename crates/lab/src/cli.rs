@@ -25,7 +25,7 @@ use crate::{interrupt, origin};
 pub enum LabCommand {
     /// Bring a cluster up
     Up(Up),
-    /// Run a program on one of the hosts: client, proxy1.., backend1..
+    /// Run a program on one of the hosts: client, balancer1.., proxy1.., backend1..
     Exec(Exec),
     /// Remove exactly what `up` made
     Down(Name),

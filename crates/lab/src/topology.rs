@@ -15,6 +15,7 @@ pub(crate) const INTERFACE: &str = "eth0";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Client,
+    Balancer,
     Proxy,
     Backend,
 }
@@ -88,23 +89,26 @@ impl Family {
 /// How many hosts of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Topology {
-    /// At most 10.
+    /// At most 4.
+    pub(crate) balancers: u8,
+    /// At most 8.
     pub(crate) proxies: u8,
     /// At most 200.
     pub(crate) backends: u8,
 }
 
 impl Topology {
-    /// All hosts: the client, the proxies, the back ends.
+    /// All hosts: the client, the balancers, the proxies, the back ends.
     pub(crate) fn hosts(&self) -> Vec<Host> {
         let mut hosts = vec![self.client()];
         hosts.extend(self.servers());
         hosts
     }
 
-    /// The proxies and the back ends.
+    /// All but the client.
     pub(crate) fn servers(&self) -> Vec<Host> {
-        let mut hosts = self.proxies();
+        let mut hosts = self.balancers();
+        hosts.extend(self.proxies());
         hosts.extend(self.backends());
         hosts
     }
@@ -117,25 +121,28 @@ impl Topology {
         }
     }
 
+    pub(crate) fn balancers(&self) -> Vec<Host> {
+        numbered("balancer", Kind::Balancer, 4, self.balancers)
+    }
+
     pub(crate) fn proxies(&self) -> Vec<Host> {
-        (1..=self.proxies)
-            .map(|n| Host {
-                name: format!("proxy{n}"),
-                kind: Kind::Proxy,
-                number: 10 + n,
-            })
-            .collect()
+        numbered("proxy", Kind::Proxy, 10, self.proxies)
     }
 
     pub(crate) fn backends(&self) -> Vec<Host> {
-        (1..=self.backends)
-            .map(|n| Host {
-                name: format!("backend{n}"),
-                kind: Kind::Backend,
-                number: 20 + n,
-            })
-            .collect()
+        numbered("backend", Kind::Backend, 20, self.backends)
     }
+}
+
+/// Hosts `name1` to `nameCOUNT`, the addresses right above `base`.
+fn numbered(name: &str, kind: Kind, base: u8, count: u8) -> Vec<Host> {
+    (1..=count)
+        .map(|n| Host {
+            name: format!("{name}{n}"),
+            kind,
+            number: base + n,
+        })
+        .collect()
 }
 
 /// `10.77.0.N`
@@ -157,6 +164,7 @@ mod tests {
     #[test]
     fn documented_names_and_addresses() {
         let hosts = Topology {
+            balancers: 1,
             proxies: 2,
             backends: 3,
         }
@@ -169,6 +177,7 @@ mod tests {
             told,
             [
                 "client 10.77.0.1 fd77::1",
+                "balancer1 10.77.0.5 fd77::5",
                 "proxy1 10.77.0.11 fd77::11",
                 "proxy2 10.77.0.12 fd77::12",
                 "backend1 10.77.0.21 fd77::21",
@@ -183,7 +192,8 @@ mod tests {
     #[test]
     fn no_two_hosts_share_an_address_in_the_largest_lab() {
         let hosts = Topology {
-            proxies: 10,
+            balancers: 4,
+            proxies: 8,
             backends: 200,
         }
         .hosts();
@@ -193,7 +203,7 @@ mod tests {
         v4.dedup();
         v6.sort();
         v6.dedup();
-        assert_eq!((v4.len(), v6.len()), (211, 211));
+        assert_eq!((v4.len(), v6.len()), (213, 213));
         assert!(!v4.contains(&Ipv4Addr::new(10, 77, 0, 10)));
     }
 }

@@ -11,7 +11,7 @@ pub(crate) const SECRET: &str = "secret";
 /// Where a node says how it is.
 pub(crate) const ADMIN: &str = "127.0.0.1:9660";
 
-/// The proxy that announces the VIP.
+/// The proxy that announces the VIP where it is alone.
 pub(crate) const FIRST_PROXY: &str = "proxy1";
 
 /// The file of one node.
@@ -19,7 +19,10 @@ pub(crate) fn configuration(options: &Options, host: &Host) -> String {
     let mut text = node(options, host);
     if options.mechanism == Mechanism::Handoff {
         match host.kind {
-            Kind::Proxy if host.name != FIRST_PROXY => text += "[proxy]\nannounce = false\n\n",
+            Kind::Proxy if options.shared() => text += "[proxy]\nannounce = false\n\n",
+            Kind::Balancer => {
+                let _ = writeln!(text, "[balancer]\nmode = \"{}\"\n", options.balance.name());
+            }
             Kind::Backend => {
                 let loopback = if options.ipv6 { "[::1]" } else { "127.0.0.1" };
                 let _ = writeln!(
@@ -34,10 +37,10 @@ pub(crate) fn configuration(options: &Options, host: &Host) -> String {
 }
 
 fn node(options: &Options, host: &Host) -> String {
-    let role = if host.kind == Kind::Backend {
-        "backend"
-    } else {
-        "proxy"
+    let role = match host.kind {
+        Kind::Backend => "backend",
+        Kind::Balancer => "balancer",
+        Kind::Proxy | Kind::Client => "proxy",
     };
     let mut text = format!(
         "[node]\nname = \"{}\"\nroles = [\"{role}\"]\nadmin = \"{ADMIN}\"\n",
@@ -66,7 +69,9 @@ fn node_address(options: &Options, host: &Host) -> IpAddr {
 fn cluster(options: &Options) -> String {
     let family = options.family();
     let backends = options.topology().backends();
-    let mut text = format!(
+    let mut text = members(options);
+    let _ = write!(
+        text,
         "[[vip]]\nname = \"web\"\naddresses = [\"{}\"]\ndefault_pool = \"all\"\n",
         family.vip()
     );
@@ -96,6 +101,31 @@ fn cluster(options: &Options) -> String {
     text
 }
 
+/// The nodes that share what clients send, and how often all say that they are there.
+fn members(options: &Options) -> String {
+    let mut text = String::new();
+    if let Some(heartbeat) = options.heartbeat {
+        let ms = heartbeat.as_millis();
+        let _ = writeln!(text, "[cluster]\nheartbeat_interval_ms = {ms}\n");
+    }
+    if options.shared() {
+        let topology = options.topology();
+        for (kind, hosts) in [
+            ("proxy", topology.proxies()),
+            ("balancer", topology.balancers()),
+        ] {
+            for host in hosts {
+                let (name, address) = (&host.name, node_address(options, &host));
+                let _ = writeln!(
+                    text,
+                    "[[cluster.{kind}]]\nname = \"{name}\"\naddress = \"{address}\"\n"
+                );
+            }
+        }
+    }
+    text
+}
+
 fn pool(text: &mut String, mechanism: Mechanism, name: &str, servers: &[&str]) {
     let servers: Vec<String> = servers
         .iter()
@@ -111,4 +141,60 @@ fn pool(text: &mut String, mechanism: Mechanism, name: &str, servers: &[&str]) {
 
 fn http(backend: &Host, family: Family) -> SocketAddr {
     SocketAddr::new(backend.address(family), HTTP_PORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn files(arguments: &str) -> Vec<(String, String)> {
+        let words = std::iter::once("up").chain(arguments.split_whitespace());
+        let options = CommandLine::try_parse_from(words).unwrap().options;
+        let hosts = options.topology().servers();
+        hosts
+            .iter()
+            .map(|host| (host.name.clone(), configuration(&options, host)))
+            .collect()
+    }
+
+    #[test]
+    fn one_proxy_alone_is_told_nothing_of_others() {
+        for (name, text) in files("") {
+            assert!(
+                !text.contains("[[cluster.") && !text.contains("announce"),
+                "{name}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_nodes_know_the_proxies_and_balancers() {
+        let files = files("--proxies 2 --balancers 1 --balance batch --heartbeat 50ms");
+        assert_eq!(files.len(), 1 + 2 + 3);
+        for (name, text) in &files {
+            for part in [
+                "heartbeat_interval_ms = 50\n",
+                "[[cluster.proxy]]\nname = \"proxy2\"\naddress = \"10.77.0.12\"\n",
+                "[[cluster.balancer]]\nname = \"balancer1\"\naddress = \"10.77.0.5\"\n",
+            ] {
+                assert!(text.contains(part), "{name}: {text}");
+            }
+            let balancer = name == "balancer1";
+            assert_eq!(text.contains("mode = \"batch\""), balancer, "{name}");
+            assert_eq!(text.contains("roles = [\"balancer\"]"), balancer, "{name}");
+            assert_eq!(
+                text.contains("announce = false"),
+                name.starts_with("proxy"),
+                "{name}"
+            );
+        }
+    }
 }

@@ -28,6 +28,10 @@ impl Lab {
         if self.options.routed {
             self.other_network()?;
         }
+        if self.options.spread_by_client() {
+            let proxies = self.topology.proxies();
+            self.spread_over(&proxies.iter().collect::<Vec<_>>())?;
+        }
         for host in self.topology.backends() {
             self.web_server(&host)?;
         }

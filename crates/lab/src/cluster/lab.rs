@@ -75,7 +75,9 @@ impl Lab {
         State::open(lab)?;
         let netns = netns(lab, host);
         if !netns.path().exists() {
-            bail!("lab {lab} has no host {host}; hosts are client, proxy1.., backend1..");
+            bail!(
+                "lab {lab} has no host {host}; hosts are client, proxy1.., backend1.., balancer1.."
+            );
         }
         Ok(netns)
     }

@@ -3,6 +3,7 @@
 mod baton;
 mod build;
 mod content;
+mod fault;
 mod haproxy;
 mod lab;
 mod nginx;
@@ -21,7 +22,7 @@ pub(crate) use haproxy::haproxy;
 pub(crate) use lab::{Lab, RunningLab};
 pub(crate) use nginx::proxy as nginx_proxy;
 pub(crate) use nodes::Reload;
-pub(crate) use options::{Mechanism, Options};
+pub(crate) use options::{Balance, Mechanism, Options};
 pub(crate) use programs::Program;
 pub(crate) use wait::wait_until;
 

@@ -39,6 +39,7 @@ impl Lab {
             Mechanism::Relay => Vec::new(),
         };
         nodes.extend(self.topology.proxies());
+        nodes.extend(self.topology.balancers());
         nodes
     }
 
@@ -175,7 +176,7 @@ impl Lab {
         process.with_context(|| format!("no {what} runs"))?.status()
     }
 
-    fn node(&self, host: &str) -> anyhow::Result<&Process> {
+    pub(super) fn node(&self, host: &str) -> anyhow::Result<&Process> {
         let what = format!("baton on {host}");
         self.state
             .process(&what)

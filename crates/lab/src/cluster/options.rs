@@ -1,5 +1,7 @@
 //! What a lab shall be like.
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 
 use crate::impair::Faults;
@@ -22,11 +24,41 @@ impl Mechanism {
     }
 }
 
+/// How a balancer chooses the proxy of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Balance {
+    /// By its connection
+    Flow,
+    /// In turn, some packets each
+    Batch,
+    /// At random
+    Random,
+}
+
+impl Balance {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Flow => "flow",
+            Self::Batch => "batch",
+            Self::Random => "random",
+        }
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// Hosts proxy1.. (the first announces the VIP)
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
+    /// Hosts proxy1..; several without a balancer share the client's connections as a router with several next hops spreads them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub(crate) proxies: u8,
+    /// Hosts balancer1.. in front of the proxies
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=4))]
+    pub(crate) balancers: u8,
+    /// How balancers spread packets
+    #[arg(long, value_enum, default_value_t = Balance::Flow)]
+    pub(crate) balance: Balance,
+    /// How often nodes say that they are there, if not as usual
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(crate) heartbeat: Option<Duration>,
     /// Hosts backend1..
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=200))]
     pub(crate) backends: u8,
@@ -60,9 +92,23 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn topology(&self) -> Topology {
         Topology {
+            balancers: match self.mechanism {
+                Mechanism::Handoff => self.balancers,
+                Mechanism::Relay => 0,
+            },
             proxies: self.proxies,
             backends: self.backends,
         }
+    }
+
+    /// Whether several nodes share what clients send.
+    pub(crate) fn shared(&self) -> bool {
+        self.mechanism == Mechanism::Handoff && (self.proxies > 1 || self.balancers > 0)
+    }
+
+    /// Whether the client's host spreads connections over the proxies, in place of a balancer.
+    pub(crate) fn spread_by_client(&self) -> bool {
+        self.shared() && self.balancers == 0
     }
 
     /// Of a host's cable.

@@ -86,12 +86,25 @@ impl Process {
             other => bail!("{} did not exit: {other:?}", self.what),
         }
     }
+
+    /// Ends one that this process started at once, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it does not go.
+    pub(crate) fn kill(&self, patience: Duration) -> anyhow::Result<()> {
+        self.signal(Signal::SIGKILL);
+        wait_until(&format!("{} is gone", self.what), patience, || {
+            Ok(!self.alive())
+        })
+    }
 }
 
 /// Ends all, the newest first: politely, and after five seconds by force.
 pub(crate) fn stop(processes: &[Process]) {
     for process in processes.iter().rev() {
         process.signal(Signal::SIGTERM);
+        // One that stands still would not hear of it.
+        process.signal(Signal::SIGCONT);
     }
     let ended = || processes.iter().all(|process| !process.alive());
     if wait_until_ended(Duration::from_secs(5), ended) {

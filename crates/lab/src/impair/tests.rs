@@ -28,6 +28,7 @@ impl Cables {
         let netns =
             |host: &str| Netns::new(format!("baton-test-{}-{test}-{host}", std::process::id()));
         let topology = Topology {
+            balancers: 0,
             proxies: 1,
             backends: 1,
         };
