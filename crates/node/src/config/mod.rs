@@ -1,9 +1,10 @@
 //! The configuration of a node: `docs/configuration.md` as types.
 //!
 //! A file is read in one pass that records every error ([`Report`]) and goes on; a [`Config`] exists only without any.
-//! One file a section: [`node`], [`proxy`], [`backend`], [`relay`], [`vip`], [`server`], [`pool`], [`route`].
+//! One file a section: [`node`], [`cluster`], [`proxy`], [`backend`], [`relay`], [`vip`], [`server`], [`pool`], [`route`].
 
 mod backend;
+mod cluster;
 mod node;
 mod outline;
 mod pool;
@@ -28,7 +29,8 @@ use baton_relay::Limits;
 use toml::de::DeTable;
 
 pub use backend::{AccessLogFormat, AccessLogOptions, BackendOptions, Service};
-pub use node::{ClusterOptions, DEFAULT_ADMIN, LogFormat, Node, Roles};
+pub use cluster::{ClusterOptions, Peer, Replicas};
+pub use node::{DEFAULT_ADMIN, LogFormat, Node, Roles};
 pub use proxy::ProxyOptions;
 pub use report::{Problem, Report};
 pub use server::Server;
@@ -146,14 +148,14 @@ fn read(mut root: Section<'_>, outline: &Outline<'_>, file: &Path, scope: Scope)
         .unwrap_or_default();
     let cluster = root
         .table("cluster")
-        .map(node::read_cluster)
+        .map(|section| cluster::read(section, outline))
         .unwrap_or_default();
     if !root.has("node") {
         root.problem("missing section [node]", "add [node] with name and roles");
     }
     let node = root
         .table("node")
-        .and_then(|section| node::read(section, scope, &folder, outline));
+        .and_then(|section| node::read(section, scope, &folder, outline, &cluster));
 
     let vips: Vec<Vip> = vips.into_iter().collect::<Option<_>>()?;
     let defaults = vips.iter().map(|vip| vip.default_pool).collect();

@@ -1,16 +1,16 @@
-//! `[node]` and `[cluster]`: this machine, and what it shares with the others.
+//! `[node]`: this machine.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
 use baton_wire::Secrets;
 
 use super::Scope;
+use super::cluster::ClusterOptions;
 use super::outline::Outline;
 use super::reader::{Item, Section};
 use super::secret;
-use super::values::{integer, ip_address, list, one_of, string};
+use super::values::{ip_address, list, one_of, string};
 
 /// This machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,9 +68,16 @@ pub(super) fn read(
     scope: Scope,
     folder: &Path,
     outline: &Outline<'_>,
+    cluster: &ClusterOptions,
 ) -> Option<Node> {
     let name = section.required("name", "\"proxy1\"", string);
     let roles = section.required("roles", "[\"proxy\"]", |item| roles(item, outline));
+    if let Some(name) = name
+        .as_deref()
+        .filter(|_| roles.is_some_and(|roles| roles.proxy))
+    {
+        check_place(&section, name, outline, cluster);
+    }
     let interfaces = section.optional("interfaces", |item| {
         list(item, "\"eth0\"", |name| interface(name, scope))
     });
@@ -105,34 +112,23 @@ pub(super) fn read(
     })
 }
 
-/// `[cluster]`: what is the same on all nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClusterOptions {
-    /// UDP port of everything that travels between nodes.
-    pub port: u16,
-    /// How often a node says that it is there.
-    pub heartbeat_interval: Duration,
-}
-
-impl Default for ClusterOptions {
-    fn default() -> Self {
-        Self {
-            port: 6950,
-            heartbeat_interval: Duration::from_millis(200),
-        }
+/// Whether the cluster knows this proxy, if it lists its proxies.
+fn check_place(section: &Section<'_>, name: &str, outline: &Outline<'_>, cluster: &ClusterOptions) {
+    if outline.proxies.count() > 0 && outline.proxies.place(name).is_none() {
+        section.problem_at(
+            "name",
+            format_args!("no [[cluster.proxy]] is called \"{name}\", and this is a proxy"),
+            format!("add a [[cluster.proxy]] with name = \"{name}\", or remove all of them"),
+        );
     }
-}
-
-pub(super) fn read_cluster(mut section: Section<'_>) -> ClusterOptions {
-    let default = ClusterOptions::default();
-    let interval = |item: &Item<'_>| integer(10..=5000)(item).map(Duration::from_millis);
-    ClusterOptions {
-        port: section.or("port", default.port, integer(1..=u16::MAX)),
-        heartbeat_interval: section.or(
-            "heartbeat_interval_ms",
-            default.heartbeat_interval,
-            interval,
-        ),
+    let listed = cluster.proxies.iter().find(|peer| peer.name == name);
+    let own = section.text("address").and_then(|own| own.parse().ok());
+    if let Some(peer) = listed.filter(|peer| own.is_some_and(|own: IpAddr| own != peer.address)) {
+        section.problem_at(
+            "address",
+            format_args!("[[cluster.proxy]] \"{name}\" has {}", peer.address),
+            "write the same address in both",
+        );
     }
 }
 

@@ -12,6 +12,8 @@ pub(super) struct Outline<'a> {
     pub(super) vips: Names<'a>,
     pub(super) servers: Names<'a>,
     pub(super) pools: Names<'a>,
+    pub(super) proxies: Names<'a>,
+    pub(super) balancers: Names<'a>,
     /// How many `[[backend.service]]` there are.
     pub(super) services: usize,
     mechanisms: Vec<Mechanism>,
@@ -42,14 +44,17 @@ impl<'a> Outline<'a> {
             Some("relay") => Mechanism::Relay,
             _ => Mechanism::Handoff,
         };
+        let table = |name| root.get(name).and_then(|value| value.get_ref().as_table());
+        let cluster = table("cluster");
         Self {
-            vips: Names::of(root, "vip"),
-            servers: Names::of(root, "server"),
-            pools: Names::of(root, "pool"),
-            services: root
-                .get("backend")
-                .and_then(|value| value.get_ref().as_table())
-                .map_or(0, |backend| tables(backend, "service").count()),
+            vips: Names::of(root, "vip", "vip"),
+            servers: Names::of(root, "server", "server"),
+            pools: Names::of(root, "pool", "pool"),
+            proxies: cluster.map_or_else(Names::none, |c| Names::of(c, "proxy", "cluster.proxy")),
+            balancers: cluster.map_or_else(Names::none, |c| {
+                Names::of(c, "balancer", "cluster.balancer")
+            }),
+            services: table("backend").map_or(0, |backend| tables(backend, "service").count()),
             mechanisms: tables(root, "pool").map(mechanism).collect(),
             leads: defaults.chain(routes).collect(),
         }
@@ -76,11 +81,19 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn of(root: &'a DeTable<'a>, section: &'static str) -> Self {
-        let names = tables(root, section)
+    /// Of the tables `[[key]]` in `parent`, whose header is `section`.
+    fn of(parent: &'a DeTable<'a>, key: &str, section: &'static str) -> Self {
+        let names = tables(parent, key)
             .map(|table| string(table, "name"))
             .collect();
         Self { section, names }
+    }
+
+    fn none() -> Self {
+        Self {
+            section: "",
+            names: Vec::new(),
+        }
     }
 
     /// How many sections of this kind the file has.
@@ -88,7 +101,8 @@ impl<'a> Names<'a> {
         self.names.len()
     }
 
-    fn place(&self, name: &str) -> Option<usize> {
+    /// Where the section of that name is.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
         self.names.iter().position(|known| *known == Some(name))
     }
 

@@ -93,6 +93,18 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
+    /// Records something wrong with the value of a key that is there, and was read.
+    pub(super) fn problem_at(&self, key: &str, what: impl Display, help: impl Into<String>) {
+        let span = self.table.get(key).map_or(self.span.clone(), Spanned::span);
+        let message = format!("\"{key}\" in {}: {what}", self.place);
+        self.problems.add(&span, message, help);
+    }
+
+    /// The text of a key, if it is one.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.table.get(key)?.get_ref().as_str()
+    }
+
     /// The key's value.
     pub(super) fn item(&mut self, key: &'static str) -> Option<Item<'a>> {
         self.known.push(key);

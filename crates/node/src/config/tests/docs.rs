@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use baton_policy::{Mechanism, ServerId};
 
-use crate::config::{Config, LogFormat, Report, Scope};
+use crate::config::{Config, LogFormat, Replicas, Report, Scope};
 
 const DOCS: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -117,6 +117,8 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         .get_mut("[backend]")
         .unwrap()
         .insert("service".to_owned());
+    let cluster = documented.get_mut("[cluster]").unwrap();
+    cluster.extend(["proxy".to_owned(), "balancer".to_owned()]);
     let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for error in report_of_nothing().errors {
         let Some(place) = error.message.strip_prefix("unknown key \"xyzxyzxyz\" in ") else {
@@ -186,6 +188,13 @@ fn every_default_is_the_documented_one() {
         (
             "[cluster] heartbeat_interval_ms",
             ms(config.cluster.heartbeat_interval),
+        ),
+        (
+            "[cluster] replicas",
+            match config.cluster.replicas {
+                Replicas::All => "\"all\"".to_owned(),
+                Replicas::Some(number) => number.to_string(),
+            },
         ),
         ("[proxy] announce", proxy.announce.to_string()),
         ("[proxy] max_flows", proxy.max_flows.to_string()),

@@ -16,6 +16,13 @@ log = "debug"
 log_format = "json"
 [cluster]
 port = 7000
+replicas = 2
+[[cluster.proxy]]
+name = "p1"
+address = "10.77.0.31"
+[[cluster.balancer]]
+name = "l1"
+address = "10.77.0.41"
 [proxy]
 announce = false
 max_flows = 1_000
