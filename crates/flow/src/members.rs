@@ -9,6 +9,10 @@ use baton_wire::{Accepts, Finding, Heartbeat, Role};
 /// So many heartbeats in a row are missed by a node that is out.
 const MISSED: u32 = 3;
 
+/// A node that has yet to be heard for the first time has at least so long: a lost question for its link-layer address is asked again after a
+/// second (`retrans_time_ms`), and nothing is known against it.
+const FIRST_HEARING: Duration = Duration::from_secs(3);
+
 /// An echo that is older than so many intervals, and than this time, proves nothing: the heartbeat may be a recorded one.
 const FRESH: u32 = 4;
 const FRESH_AT_LEAST: Duration = Duration::from_secs(1);
@@ -327,7 +331,11 @@ impl Peer {
     }
 
     fn expiry(&self, own: Duration) -> Duration {
-        self.heard.unwrap_or(self.since) + detection(own.max(self.interval))
+        let silence = detection(own.max(self.interval));
+        match self.heard {
+            Some(heard) => heard + silence,
+            None => self.since + silence.max(FIRST_HEARING),
+        }
     }
 }
 
