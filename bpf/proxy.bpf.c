@@ -395,7 +395,7 @@ SEC("tc") int proxy(struct __sk_buff *skb)
 	struct packet p = {};
 	struct vip *vip;
 
-	if (is_for_vlan(skb))
+	if (is_for_another(skb) || is_for_vlan(skb))
 		return TC_NEXT;
 	switch (parse_frame(skb, &p)) {
 	case PARSED_TCP:

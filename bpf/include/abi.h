@@ -163,6 +163,25 @@ struct service {
 	__u16 index;
 };
 
+#define SLOTS 16384 /* a power of two */
+#define PROXIES_MAX 32
+
+enum spread_mode {
+	SPREAD_FLOW = 1,   /* by the flow's slot */
+	SPREAD_BATCH = 2,  /* so many packets to one proxy before the next */
+	SPREAD_RANDOM = 3,
+};
+
+/* How a balancer spreads packets. */
+struct spread {
+	__u32 places; /* that are used; 0: there is no proxy */
+	__u32 batch_packets;
+	__be16 port;  /* the cluster port */
+	__u8 mode;    /* enum spread_mode */
+	__u8 pad;
+	__u8 proxies[SLOTS]; /* by place: index into `proxies` */
+};
+
 struct settings {
 	__u64 message_key[2][2]; /* current, previous (equal when there is none) */
 	__u64 cookie_key[2][2];
@@ -212,7 +231,7 @@ struct pool_cards {
 /* ---- wire (docs/wire.md), network byte order ------------------------------------------------------------------------- */
 
 #define WIRE_PREFIX 0x42540100 /* "BT", version 1, kind in the low byte */
-enum wire_kind { WIRE_BIND = 1, WIRE_FORWARD = 2, WIRE_RELEASE = 3, WIRE_RELEASE_ANSWER = 4, WIRE_NOTICES = 5, WIRE_HEARTBEAT = 6 };
+enum wire_kind { WIRE_BIND = 1, WIRE_FORWARD = 2, WIRE_RELEASE = 3, WIRE_RELEASE_ANSWER = 4, WIRE_NOTICES = 5, WIRE_HEARTBEAT = 6, WIRE_PASS = 7 };
 
 struct wire_bind {
 	__be32 prefix;
@@ -228,6 +247,12 @@ struct wire_bind {
 struct wire_forward {
 	__be32 prefix;
 	__be32 zero;
+};
+
+struct wire_pass {
+	__be32 prefix;
+	__u8 hops;
+	__u8 zero[3];
 };
 
 enum release_outcome { RELEASE_RELEASED = 1, RELEASE_BUSY = 2, RELEASE_CLOSED = 3, RELEASE_UNKNOWN = 4 };
@@ -367,6 +392,14 @@ struct access_answer {
 	X(REFUSE_TAKEN, "dropped", "addresses_taken")               \
 	X(NOTICE_LOST, "lost", "notice_ring_full")                  \
 	X(ACCESS_LOST, "lost", "access_ring_full")
+
+#define BALANCER_COUNTERS(X)                                    \
+	X(SENT, "forwarded", "to_proxy")                            \
+	X(ENCAPSULATED, "forwarded", "to_proxy_encapsulated")       \
+	X(ICMP_SENT, "forwarded", "icmp_error")                     \
+	X(DROP_MALFORMED, "dropped", "malformed")                   \
+	X(DROP_FRAGMENT, "dropped", "fragment")                     \
+	X(DROP_NO_PROXY, "dropped", "no_proxy")
 
 struct counter_name {
 	char verdict[16];

@@ -77,7 +77,7 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct packe
 }
 
 /* Behind a `forward`. A function of its own for the stack's sake. */
-static __noinline int encapsulate_forward(struct __sk_buff *skb, const struct packet *p, const struct server *server, __be16 port)
+static __noinline __attribute__((unused)) int encapsulate_forward(struct __sk_buff *skb, const struct packet *p, const struct server *server, __be16 port)
 {
 	struct wire_forward message = { .prefix = bpf_htonl(WIRE_PREFIX | WIRE_FORWARD) };
 

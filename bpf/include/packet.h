@@ -5,6 +5,7 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -183,6 +184,9 @@ static __always_inline enum parsed parse_frame(struct __sk_buff *skb, struct pac
 		return parse_ip(skb, ETH_HLEN, 1, p);
 	return PARSED_OTHER;
 }
+
+/* A switch that does not know yet where a link-layer address is sends its frames everywhere. */
+static __always_inline int is_for_another(const struct __sk_buff *skb) { return skb->pkt_type == PACKET_OTHERHOST; }
 
 /* A frame of a VLAN is for the interface of that VLAN, where it comes again without its tag. Tag 0 says a priority only (IEEE 802.1Q 6.8) and
  * goes. */

@@ -8,7 +8,7 @@ fn main() -> Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../bpf");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
-    for role in ["proxy", "backend"] {
+    for role in ["proxy", "backend", "balancer"] {
         let source = root.join(format!("{role}.bpf.c"));
         SkeletonBuilder::new()
             .source(&source)

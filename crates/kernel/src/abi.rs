@@ -3,6 +3,7 @@
 pub use crate::skeletons::backend::types::{
     access_answer, access_request, lease, notice, served_flow, service,
 };
+pub use crate::skeletons::balancer::types::spread;
 pub use crate::skeletons::proxy::types::{
     endpoint, flow_entry, known_key, known_request, known_rules, pool_cards, pool_key, punt,
     server, settings, vip,
@@ -100,6 +101,7 @@ plain! {
     endpoint: 20, flow_entry: 88, punt: 48, settings: 96, server: 40, vip: 8,
     known_key: 16, known_request: 4, known_rules: 24, pool_key: 8, pool_cards: 4232,
     lease: 8, notice: 68, access_request: 72, access_answer: 48, served_flow: 128, service: 20,
+    spread: 16396, u8: 1,
     crate::skeletons::backend::types::settings: 96,
     crate::skeletons::backend::types::flow_key: 36, crate::skeletons::proxy::types::flow_key: 36,
 }

@@ -11,7 +11,7 @@ pub enum Error {
         "the kernel refused the {role} program: {source}; run as root (or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON) on Linux 6.9 or newer"
     )]
     Load {
-        /// `proxy` or `backend`.
+        /// `proxy`, `backend` or `balancer`.
         role: &'static str,
         /// What libbpf said.
         source: libbpf_rs::Error,

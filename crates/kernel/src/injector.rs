@@ -1,4 +1,4 @@
-//! Frames of our own, which an interface receives as if they had come by its cable.
+//! Frames of our own: the program that they are given to lets an interface receive them, as if they had come by its cable, or send them.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// Words of `struct __sk_buff` (linux/bpf.h) up to `ifindex`, which is the last of them.
 const CONTEXT_WORDS: usize = 11;
 
-/// Lets interfaces receive.
+/// Lets interfaces receive, or send.
 pub struct Injector {
     program: OwnedFd,
 }
@@ -23,7 +23,7 @@ impl Injector {
         Ok(Injector { program })
     }
 
-    /// Lets an interface of this network namespace receive `frame`, which begins with its Ethernet header.
+    /// Lets an interface of this network namespace receive (or send) `frame`, which begins with its Ethernet header.
     pub fn inject(&self, ifindex: u32, frame: &[u8]) -> Result<()> {
         let mut context = [0u32; CONTEXT_WORDS];
         context[CONTEXT_WORDS - 1] = ifindex;

@@ -2,9 +2,9 @@
 //!
 //! The only crate with `unsafe`. It moves bytes and decides nothing.
 //!
-//! - [`Proxy`] and [`Backend`]: one program a role, loaded, attached to interfaces, detached when dropped.
+//! - [`Proxy`], [`Backend`] and [`Balancer`]: one program a role, loaded, attached to interfaces, detached when dropped.
 //! - [`Events`]: a ring buffer as a queue.
-//! - [`Injector`]: frames of our own, received by an interface.
+//! - [`Injector`]: frames of our own, received or sent by an interface.
 //! - [`probe`]: what this kernel lacks, in one sentence.
 
 #![warn(missing_docs)]
@@ -13,6 +13,7 @@
 pub mod abi;
 mod attach;
 mod backend;
+mod balancer;
 mod counters;
 mod error;
 mod events;
@@ -27,6 +28,7 @@ mod table;
 
 pub use attach::interface_index;
 pub use backend::{Backend, Leases, Served, Service};
+pub use balancer::{Balancer, Contents, Mode, PROXIES_MAX, SLOTS, Spread};
 pub use counters::{Counter, Counters};
 pub use error::{Error, Result};
 pub use events::{Access, Answered, Event, Events, Offered, Punt, Queue, Told};

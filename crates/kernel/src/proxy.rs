@@ -50,6 +50,21 @@ pub struct Server {
     pub via: Via,
 }
 
+impl From<Server> for abi::server {
+    fn from(server: Server) -> Self {
+        Self {
+            address: address_words(server.address),
+            source: address_words(server.source),
+            ifindex: server.ifindex,
+            via: match server.via {
+                Via::Neighbour => 1,
+                Via::Udp => 2,
+            },
+            pad: [0; 3],
+        }
+    }
+}
+
 /// How much the program's tables hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
@@ -216,16 +231,7 @@ impl Proxy {
 
     /// The server with this index; `None`: there is none, its packets are dropped.
     pub fn set_server(&self, index: u16, server: Option<Server>) -> Result<()> {
-        let value = server.map(|s| abi::server {
-            address: address_words(s.address),
-            source: address_words(s.source),
-            ifindex: s.ifindex,
-            via: match s.via {
-                Via::Neighbour => 1,
-                Via::Udp => 2,
-            },
-            pad: [0; 3],
-        });
+        let value = server.map(abi::server::from);
         self.servers
             .put(&u32::from(index).to_ne_bytes(), &value.unwrap_or_default())
     }

@@ -23,3 +23,15 @@ pub(crate) mod proxy {
 pub(crate) mod backend {
     include!(concat!(env!("OUT_DIR"), "/backend.skel.rs"));
 }
+
+#[allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    unreachable_pub,
+    missing_docs,
+    unsafe_op_in_unsafe_fn,
+    unused
+)]
+pub(crate) mod balancer {
+    include!(concat!(env!("OUT_DIR"), "/balancer.skel.rs"));
+}

@@ -119,13 +119,16 @@ impl Tcp {
     }
 }
 
+/// The link-layer address of `lo`, which test runs receive by.
+pub const TO_US: [u8; 6] = [0; 6];
+
 pub fn frame(ip: &[u8]) -> Vec<u8> {
     let kind: [u8; 2] = if ip[0] >> 4 == 4 {
         [8, 0]
     } else {
         [0x86, 0xdd]
     };
-    [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1][..], &kind, ip].concat()
+    [&TO_US[..], &[2, 0, 0, 0, 0, 1], &kind, ip].concat()
 }
 
 pub fn udp_frame(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
@@ -183,6 +186,36 @@ pub fn timestamps_of(header: &etherparse::TcpHeader) -> Option<(u32, u32)> {
         Ok(TcpOptionElement::Timestamp(value, echo)) => Some((value, echo)),
         _ => None,
     })
+}
+
+/// An ICMP error about a packet from `inner.to` to `inner.from`.
+pub fn icmp_error(inner: &Tcp, kind: u8, code: u8, mtu: u16) -> Vec<u8> {
+    let sent = Tcp {
+        from: inner.to,
+        to: inner.from,
+        ..inner.clone()
+    }
+    .ip();
+    let ipv6 = inner.to.is_ipv6();
+    let quoted = &sent[..if ipv6 { 60 } else { 28 }.min(sent.len())];
+    let mtu = mtu.to_be_bytes();
+    let icmp = [&[kind, code, 0, 0, 0, 0, mtu[0], mtu[1]][..], quoted].concat();
+    let router: &str = if ipv6 { "[fd77::50]:1" } else { "10.77.0.50:1" };
+    let carrier = Tcp {
+        from: at(router),
+        ..inner.clone()
+    }
+    .ip();
+    let mut ip = carrier[..if ipv6 { 40 } else { 20 }].to_vec();
+    let length = icmp.len() as u16;
+    if ipv6 {
+        ip[6] = 58;
+        ip[4..6].copy_from_slice(&length.to_be_bytes());
+    } else {
+        ip[9] = 1;
+        ip[2..4].copy_from_slice(&(length + 20).to_be_bytes());
+    }
+    frame(&[ip, icmp].concat())
 }
 
 /// Which counters moved since the last look, as `verdict/reason`.

@@ -215,36 +215,6 @@ fn a_tagged_frame_is_for_the_vlan_s_own_interface() {
     assert_eq!(bench.verdict(&tagged), (NEXT, String::new()));
 }
 
-/// An ICMP error about a packet from `inner.to` to `inner.from`.
-fn icmp_error(inner: &Tcp, kind: u8, code: u8, mtu: u16) -> Vec<u8> {
-    let sent = Tcp {
-        from: inner.to,
-        to: inner.from,
-        ..inner.clone()
-    }
-    .ip();
-    let ipv6 = inner.to.is_ipv6();
-    let quoted = &sent[..if ipv6 { 60 } else { 28 }.min(sent.len())];
-    let mtu = mtu.to_be_bytes();
-    let icmp = [&[kind, code, 0, 0, 0, 0, mtu[0], mtu[1]][..], quoted].concat();
-    let router: &str = if ipv6 { "[fd77::50]:1" } else { "10.77.0.50:1" };
-    let carrier = Tcp {
-        from: at(router),
-        ..inner.clone()
-    }
-    .ip();
-    let mut ip = carrier[..if ipv6 { 40 } else { 20 }].to_vec();
-    let length = icmp.len() as u16;
-    if ipv6 {
-        ip[6] = 58;
-        ip[4..6].copy_from_slice(&length.to_be_bytes());
-    } else {
-        ip[9] = 1;
-        ip[2..4].copy_from_slice(&(length + 20).to_be_bytes());
-    }
-    frame(&[ip, icmp].concat())
-}
-
 #[test]
 fn an_icmp_error_goes_to_the_server_that_has_the_flow() {
     let mut bench = Bench::new();
