@@ -25,7 +25,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, PROXIES_MAX);
+	__uint(max_entries, PEERS_MAX);
 	__type(key, __u32);
 	__type(value, struct server);
 } proxies SEC(".maps");

@@ -163,8 +163,20 @@ struct service {
 	__u16 index;
 };
 
-#define SLOTS 16384 /* a power of two */
-#define PROXIES_MAX 32
+struct settings {
+	__u64 message_key[2][2]; /* current, previous (equal when there is none) */
+	__u64 cookie_key[2][2];
+	__u64 clock_offset_ms;   /* cluster clock = CLOCK_MONOTONIC + this; Unix time at start */
+	__be32 address[4];       /* this node's, for messages; all zero: any */
+	__be16 port;             /* the cluster port */
+	__u8 answers_by_route;   /* packets come by other nodes: answers do not go back the way that they came */
+	__u8 pad[5];
+};
+
+/* ---- several proxies ---------------------------------------------------------------------------------------------------- */
+
+#define SLOTS 16384 /* of flows; each has one owner */
+#define PEERS_MAX 32
 
 enum spread_mode {
 	SPREAD_FLOW = 1,   /* by the flow's slot */
@@ -180,15 +192,6 @@ struct spread {
 	__u8 mode;    /* enum spread_mode */
 	__u8 pad;
 	__u8 proxies[SLOTS]; /* by place: index into `proxies` */
-};
-
-struct settings {
-	__u64 message_key[2][2]; /* current, previous (equal when there is none) */
-	__u64 cookie_key[2][2];
-	__u64 clock_offset_ms;   /* cluster clock = CLOCK_MONOTONIC + this; Unix time at start */
-	__be32 address[4];       /* this node's, for messages; all zero: any */
-	__be16 port;             /* the cluster port */
-	__u16 pad[3];
 };
 
 /* ---- requests that the kernel decides by itself (known.h) ---------------------------------------------------------------- */
@@ -249,12 +252,6 @@ struct wire_forward {
 	__be32 zero;
 };
 
-struct wire_pass {
-	__be32 prefix;
-	__u8 hops;
-	__u8 zero[3];
-};
-
 enum release_outcome { RELEASE_RELEASED = 1, RELEASE_BUSY = 2, RELEASE_CLOSED = 3, RELEASE_UNKNOWN = 4 };
 #define RELEASE_FORCE (1 << 0)
 
@@ -266,6 +263,13 @@ struct wire_release {
 	__u64 tag;
 	struct flow_key key;
 	__be32 epoch, boundary, requests, bodiless, ack, seq, zero2;
+};
+
+/* To a proxy, in front of a client's packet; so often has it been passed on. */
+struct wire_pass {
+	__be32 prefix;
+	__u8 hops;
+	__u8 zero[3];
 };
 
 /* ---- events to user space -------------------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* A client's packet becomes the VIP's answer and goes back the way it came. */
+/* A client's packet becomes the VIP's answer, and goes back the way it came, or as the routes say when other nodes may have sent it here. */
 #ifndef BATON_REPLY_H
 #define BATON_REPLY_H
 
@@ -104,6 +104,8 @@ static __noinline int send_reply(struct __sk_buff *skb, struct packet *p, struct
 	if (length < sizeof(struct tcphdr) || length > sizeof(r->tcp) ||
 	    bpf_skb_store_bytes(skb, p->l4, r->tcp, length, BPF_F_RECOMPUTE_CSUM))
 		return drop(COUNT_DROP_MALFORMED);
+	if (settings.answers_by_route)
+		return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
 	swap_link_addresses(skb);
 	return bpf_redirect(skb->ifindex, 0);
 }

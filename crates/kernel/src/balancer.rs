@@ -18,7 +18,7 @@ use crate::{Error, Injector, Result, Server};
 pub const SLOTS: usize = 16_384;
 
 /// Places of the table of proxies.
-pub const PROXIES_MAX: usize = 32;
+pub const PEERS_MAX: usize = 32;
 
 /// Which proxy gets a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,9 @@ impl Balancer {
         let all = maps.map(|map| {
             let read = |key: Vec<u8>| -> libbpf_rs::Result<_> {
                 let value = match map.map_type().is_percpu() {
-                    true => map.lookup_percpu(&key, MapFlags::ANY)?.map(|cpus| cpus.concat()),
+                    true => map
+                        .lookup_percpu(&key, MapFlags::ANY)?
+                        .map(|cpus| cpus.concat()),
                     false => map.lookup(&key, MapFlags::ANY)?,
                 };
                 Ok((key, value.unwrap_or_default()))

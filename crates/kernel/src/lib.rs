@@ -28,7 +28,7 @@ mod table;
 
 pub use attach::interface_index;
 pub use backend::{Backend, Leases, Served, Service};
-pub use balancer::{Balancer, Contents, Mode, PROXIES_MAX, SLOTS, Spread};
+pub use balancer::{Balancer, Contents, Mode, PEERS_MAX, SLOTS, Spread};
 pub use counters::{Counter, Counters};
 pub use error::{Error, Result};
 pub use events::{Access, Answered, Event, Events, Offered, Punt, Queue, Told};

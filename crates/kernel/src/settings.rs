@@ -15,6 +15,8 @@ pub struct Settings {
     pub address: SocketAddr,
     /// The cluster clock.
     pub clock: Clock,
+    /// Clients' packets come by balancers or other proxies: answers go as the routes say, not back to the link-layer address that sent them.
+    pub answers_by_route: bool,
 }
 
 impl Settings {
@@ -30,7 +32,8 @@ impl Settings {
             clock_offset_ms: self.clock.offset_ms,
             address: abi::address_words(self.address.ip()),
             port: self.address.port().to_be(),
-            pad: [0; 3],
+            answers_by_route: self.answers_by_route.into(),
+            pad: [0; 5],
         };
         from_bytes(as_bytes(&settings)).unwrap_or_default()
     }

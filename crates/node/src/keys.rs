@@ -22,6 +22,7 @@ pub(crate) fn settings(config: &Config, clock: Clock) -> Result<Settings> {
         cookie_keys: [secrets.current.cookie, previous.cookie],
         address: address(config)?,
         clock,
+        answers_by_route: config.cluster.proxies.len() > 1 || !config.cluster.balancers.is_empty(),
     })
 }
 

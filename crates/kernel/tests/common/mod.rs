@@ -23,6 +23,7 @@ pub fn settings() -> Settings {
         cookie_keys: [COOKIE_KEY, OLD_COOKIE_KEY],
         address: "10.77.0.21:6950".parse().unwrap(),
         clock: Clock::start(),
+        answers_by_route: false,
     }
 }
 

@@ -57,7 +57,11 @@ fn to_another_network_it_is_passed_in_udp() {
 #[test]
 fn without_a_proxy_it_is_dropped() {
     let frame = segment(0).frame();
-    assert_eq!(Bench::new().verdict(&frame), dropped("no_proxy"), "no table yet");
+    assert_eq!(
+        Bench::new().verdict(&frame),
+        dropped("no_proxy"),
+        "no table yet"
+    );
     let mut bench = Bench::new().spread(Mode::Batch, vec![]);
     assert_eq!(bench.verdict(&frame), dropped("no_proxy"), "none is live");
     let mut bench = Bench::new().spread(Mode::Flow, vec![2; SLOTS]);
@@ -78,12 +82,20 @@ fn an_icmp_error_goes_where_the_flow_goes() {
         assert_eq!(bench.verdict(&error), to_proxy("icmp_error"));
     }
     let flow = segment(0);
-    assert_eq!(bench.verdict(&icmp_error(&flow, 8, 0, 0)), next(), "echo request");
+    assert_eq!(
+        bench.verdict(&icmp_error(&flow, 8, 0, 0)),
+        next(),
+        "echo request"
+    );
     let ssh = Tcp {
         to: at("10.77.0.10:22"),
         ..flow
     };
-    assert_eq!(bench.verdict(&icmp_error(&ssh, 3, 4, 1300)), next(), "of the host's own");
+    assert_eq!(
+        bench.verdict(&icmp_error(&ssh, 3, 4, 1300)),
+        next(),
+        "of the host's own"
+    );
 }
 
 #[test]
@@ -93,8 +105,16 @@ fn what_is_for_others_is_left_alone() {
         to: at(to),
         ..segment(0)
     };
-    assert_eq!(bench.verdict(&other("10.77.0.10:81").frame()), next(), "port");
-    assert_eq!(bench.verdict(&other("10.77.0.5:80").frame()), next(), "address");
+    assert_eq!(
+        bench.verdict(&other("10.77.0.10:81").frame()),
+        next(),
+        "port"
+    );
+    assert_eq!(
+        bench.verdict(&other("10.77.0.5:80").frame()),
+        next(),
+        "address"
+    );
     assert_eq!(
         bench.verdict(&udp_frame("10.77.0.1:53", VIP, b"hello")),
         next(),

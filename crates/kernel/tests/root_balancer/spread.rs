@@ -89,7 +89,10 @@ fn at_random_the_places_are_the_weights() {
         *got.entry(bench.proxy_of(&frame)).or_default() += 1;
     }
     // The standard deviation is 27.
-    assert!((800..1200).contains(&got[&1]) && got[&0] + got[&1] == 4000, "{got:?}");
+    assert!(
+        (800..1200).contains(&got[&1]) && got[&0] + got[&1] == 4000,
+        "{got:?}"
+    );
 }
 
 #[test]
@@ -109,7 +112,11 @@ fn nothing_is_remembered_of_flows() {
         let after = bench.balancer.contents().unwrap();
         assert!(before.len() >= 5 && before.len() == after.len());
         for (before, after) in before.iter().zip(&after) {
-            assert!(before == after || is_a_count(&before.name), "{mode:?}: {}", before.name);
+            assert!(
+                before == after || is_a_count(&before.name),
+                "{mode:?}: {}",
+                before.name
+            );
         }
         assert_ne!(before, after, "the packets were counted");
     }

@@ -2,6 +2,23 @@
 
 use super::*;
 
+/// Behind a balancer the frame's sender is not on the way to the client.
+#[test]
+fn behind_other_nodes_answers_go_by_the_routes() {
+    let mut bench = Bench::new();
+    let syn = Tcp::syn(CLIENT, VIP).frame();
+    let (_, back, _, _) = bench.run(&syn);
+    bench.proxy.set_settings(&Settings {
+        answers_by_route: true,
+        ..settings()
+    });
+    let (verdict, routed, moved, _) = bench.run(&syn);
+    assert_eq!((verdict, moved), (REDIRECT, vec!["answered/syn".into()]));
+    assert_eq!(routed[..12], syn[..12], "the kernel writes link addresses");
+    assert_ne!(back[..12], syn[..12]);
+    tcp_of(&routed);
+}
+
 #[test]
 fn a_syn_is_answered_from_its_own_frame() {
     let mut bench = Bench::new();

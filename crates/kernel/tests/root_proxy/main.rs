@@ -10,7 +10,7 @@ mod odd;
 mod silent;
 
 use baton_kernel::abi::{flow_entry, flow_flags, flow_state, offer};
-use baton_kernel::{Events, Proxy, Punt, Server, Sizes, Via, Vip};
+use baton_kernel::{Events, Proxy, Punt, Server, Settings, Sizes, Via, Vip};
 use baton_packet::FlowKey;
 use common::*;
 use etherparse::TcpOptionElement as Opt;

@@ -39,6 +39,7 @@ impl Bench {
             cookie_keys: [*b"cookie key 00001"; 2],
             address: "10.77.0.11:6950".parse().unwrap(),
             clock: Clock::start(),
+            answers_by_route: false,
         };
         let sizes = Sizes {
             flows: 64,
