@@ -261,7 +261,7 @@ static __always_inline struct flow_entry *note_first(const struct packet *p, con
 }
 
 /* The first segment of a new flow, if it opens the cookie; -1 if not. */
-static __always_inline int begin(struct __sk_buff *skb, struct packet *p, const struct flow_key *key, const struct flow_entry *old, struct punt *head)
+static __always_inline int begin(struct __sk_buff *skb, struct packet *p, const struct flow_key *key, struct flow_entry *old, struct punt *head)
 {
 	struct options o = {}, own;
 
@@ -277,13 +277,13 @@ static __always_inline int begin(struct __sk_buff *skb, struct packet *p, const 
 	head->mss = o.mss;
 	head->client_wscale = o.wscale == WSCALE_NONE ? 0 : o.wscale;
 	head->offers = (own.timestamps ? OFFER_TIMESTAMPS : 0) | (o.sack ? OFFER_SACK : 0) | (o.wscale == WSCALE_NONE ? 0 : OFFER_WSCALE);
-	if (!old) {
+	if (!old || is_over(old)) {
 		struct flow_entry *entry = note_first(p, head);
-		int verdict = entry ? bind_known(skb, p, key, &own, entry) : TC_ACT_SHOT;
+		int verdict = entry ? bind_known(skb, p, key, &own, entry, old) : TC_ACT_SHOT;
 
 		if (verdict >= 0)
 			return verdict;
-		if (bpf_map_update_elem(&flows, key, entry, BPF_NOEXIST))
+		if (!old && bpf_map_update_elem(&flows, key, entry, BPF_NOEXIST))
 			return drop(COUNT_DROP_TABLE_FULL);
 	}
 	return punt(skb, p, head, COUNT_PUNTED_NEW);

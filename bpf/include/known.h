@@ -154,11 +154,26 @@ static __always_inline int stay_known(struct __sk_buff *skb, const struct packet
 	return send_bind(skb, p, key, entry, now_ms(&settings));
 }
 
-/* A new flow's first request. The entry is complete but for the bind. -1: for user space to decide. */
-static __always_inline int bind_known(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key, const struct options *own,
-				      struct flow_entry *entry)
+/* The number of the bind that follows what had these addresses before. */
+static __always_inline __u32 next_epoch(const struct flow_entry *old, __u32 clock)
 {
-	__u32 clock = now_ms(&settings), card;
+	if (old && old->epoch && distance(old->epoch, clock) <= 0)
+		clock = old->epoch + 1;
+	return clock ?: 1;
+}
+
+/* Whether the connection that had these addresses has ended: its client has closed it, and user space holds nothing of it. */
+static __always_inline int is_over(const struct flow_entry *old)
+{
+	return old->state == FLOW_BOUND && old->flags & FLOW_CLOSING && !(old->flags & FLOW_LOCAL) && old->claimed != old->boundary;
+}
+
+/* A new flow's first request. The entry is complete but for the bind. `old`: of the connection that had its addresses before, and is over. -1:
+ * for user space to decide. */
+static __always_inline int bind_known(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key, const struct options *own,
+				      struct flow_entry *entry, struct flow_entry *old)
+{
+	__u32 clock = now_ms(&settings), card, before;
 	struct known known = {};
 	struct pool_cards *pool;
 
@@ -175,12 +190,18 @@ static __always_inline int bind_known(struct __sk_buff *skb, const struct packet
 	pool = find_known(skb, p, entry->vip, &known);
 	if (!pool || pool->dealt >= pool->cards)
 		return -1;
+	entry->epoch = next_epoch(old, clock);
+	if (old) {
+		/* Once, even when a copy comes by another CPU. */
+		before = old->epoch;
+		if (distance(before, entry->epoch) <= 0 || __sync_val_compare_and_swap(&old->epoch, before, entry->epoch) != before)
+			return -1;
+	}
 	card = __sync_fetch_and_add(&pool->dealt, 1);
 	if (card >= pool->cards || card >= POOL_CARDS_MAX)
 		return -1;
 	entry->server = pool->deck[card & (POOL_CARDS_MAX - 1)];
 	entry->state = FLOW_BOUND;
-	entry->epoch = clock ?: 1;
 	entry->boundary = entry->header_end = p->seq + p->payload_length;
 	entry->unconfirmed = p->seq;
 	entry->header_ack = p->ack;
@@ -188,7 +209,7 @@ static __always_inline int bind_known(struct __sk_buff *skb, const struct packet
 	entry->bodiless = known.bodiless;
 	entry->newest_tsval = own->tsval;
 	entry->known = known.hash;
-	if (bpf_map_update_elem(&flows, key, entry, BPF_NOEXIST))
+	if (bpf_map_update_elem(&flows, key, entry, old ? BPF_ANY : BPF_NOEXIST))
 		return drop(COUNT_DROP_TABLE_FULL);
 	count(COUNT_KNOWN_FIRST);
 	return send_bind(skb, p, key, entry, clock);

@@ -214,7 +214,7 @@ impl Table for One {
 }
 
 fn frame(ip: &[u8]) -> Vec<u8> {
-    [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0][..], ip].concat()
+    [&[0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1, 8, 0][..], ip].concat()
 }
 
 fn header_of(frame: &[u8]) -> ([u8; BIND_LEN], u32) {
@@ -344,6 +344,46 @@ fn user_space_decides_the_rest() {
         .put(&bench.key, &entry::to_kernel(&unclaimed))
         .unwrap();
     assert!(!is_punted(&bench, &next));
+}
+
+#[test]
+fn the_same_addresses_again_once_the_client_has_closed() {
+    let mut bench = Bench::new();
+    let first = bench.shake(&SYN_OPTIONS);
+    bench.learn(&first.payload);
+    assert!(!is_punted(&bench, &first));
+    let old = bench.entry().unwrap();
+
+    bench.seq += 100_000;
+    let again = bench.shake(&SYN_OPTIONS);
+    assert!(
+        is_punted(&bench, &again),
+        "the old connection lives: its server must let go"
+    );
+
+    let closing = Entry {
+        closing: true,
+        ..old
+    };
+    bench
+        .proxy
+        .flows()
+        .put(&bench.key, &entry::to_kernel(&closing))
+        .unwrap();
+    let again = bench.shake(&SYN_OPTIONS);
+    let (verdict, out) = bench.run(&again);
+    assert_eq!(verdict, REDIRECT);
+    let (header, clock) = header_of(&out);
+    let options = ClientOptions {
+        mss: 1460,
+        wscale: Some(7),
+        sack: true,
+        timestamps: true,
+    };
+    let (entry, expected) = bench.owner(Some(closing), &again, Some(options), clock);
+    assert_eq!(header, expected);
+    assert_eq!(comparable(bench.entry().unwrap()), comparable(entry));
+    assert!(is_punted(&bench, &again), "once");
 }
 
 #[test]
