@@ -19,7 +19,7 @@
 #define COUNTERS(X) PROXY_COUNTERS(X)
 #include "counters.h"
 
-struct settings settings;
+struct settings settings SEC(".data.settings"); /* a table of their own: the next process reads the clock there */
 
 #include "cookie.h"
 #include "encap.h"

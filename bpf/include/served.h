@@ -15,7 +15,7 @@
 #define STATE_LISTEN 10
 #define STATE_NEW_SYN_RECV 12
 
-struct settings settings;
+struct settings settings SEC(".data.settings"); /* a table of their own: the next process reads the clock there */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -148,6 +148,10 @@ pub(crate) fn endpoint_keys(at: SocketAddr) -> [Vec<u8>; 2] {
     })
 }
 
+pub(crate) fn socket_address(at: &endpoint) -> SocketAddr {
+    SocketAddr::new(address_from_words(at.address), u16::from_be(at.port))
+}
+
 /// The flow key at the beginning of a map's key; none if it is too short.
 pub(crate) fn key_from_bytes(bytes: &[u8]) -> Option<FlowKey> {
     bytes.first_chunk().map(FlowKey::from_bytes)

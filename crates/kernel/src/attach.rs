@@ -1,6 +1,6 @@
-//! Programs on interfaces: tcx links, which go when the process goes.
+//! Programs on interfaces: tcx links, which go when the process goes, unless they are pinned.
 
-use crate::{Error, Result};
+use crate::{Error, Pins, Result};
 use libbpf_rs::libbpf_sys;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
@@ -11,8 +11,22 @@ pub(crate) enum Side {
     Egress,
 }
 
-/// Attaches a program behind those that are there. Dropping the descriptor detaches it.
-pub(crate) fn attach(program: &impl AsFd, ifindex: u32, side: Side) -> Result<OwnedFd> {
+/// Attaches a program behind those that are there, or in the place of the one that is pinned. Without pins, dropping the descriptor detaches
+/// it.
+pub(crate) fn attach(
+    program: &impl AsFd,
+    ifindex: u32,
+    side: Side,
+    pins: Option<&mut Pins>,
+) -> Result<OwnedFd> {
+    match pins {
+        Some(pins) => pins.attach(program, ifindex, side),
+        None => create_link(program, ifindex, side),
+    }
+}
+
+/// A link behind those that are there.
+pub(crate) fn create_link(program: &impl AsFd, ifindex: u32, side: Side) -> Result<OwnedFd> {
     let kind = match side {
         Side::Ingress => libbpf_sys::BPF_TCX_INGRESS,
         Side::Egress => libbpf_sys::BPF_TCX_EGRESS,

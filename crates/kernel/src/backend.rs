@@ -6,9 +6,10 @@ use crate::counters::Counters;
 use crate::settings::monotonic;
 use crate::skeletons::backend::{BackendSkel, BackendSkelBuilder};
 use crate::table::Table;
-use crate::{Access, Error, Injector, Queue, Result, Settings, Told};
+use crate::{Access, Error, Injector, Pins, Queue, Result, Settings, Told};
 use baton_packet::FlowKey;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -42,6 +43,7 @@ impl Leases {
 pub struct Backend {
     skel: BackendSkel<'static>,
     links: Vec<OwnedFd>,
+    pins: Option<Pins>,
     services: Table<abi::service>,
     served: Table<served_flow>,
 }
@@ -57,17 +59,22 @@ impl Served {
 }
 
 impl Backend {
-    /// Loads the programs; they see no packet before [`attach`](Backend::attach).
-    pub fn load(settings: &Settings, max_flows: u32) -> Result<Backend> {
-        Backend::with(settings, max_flows, false)
+    /// Loads the programs; they see no packet before [`attach`](Backend::attach). With `pins`, what is known of flows, proxies and services is
+    /// what was left there, and what is attached stays when this is dropped.
+    pub fn load(settings: &Settings, max_flows: u32, pins: Option<Pins>) -> Result<Backend> {
+        Backend::with(settings, max_flows, pins, false)
     }
 
     /// The same, and what an access log is written from is told ([`accesses`](Backend::accesses)).
-    pub fn load_logging(settings: &Settings, max_flows: u32) -> Result<Backend> {
-        Backend::with(settings, max_flows, true)
+    pub fn load_logging(
+        settings: &Settings,
+        max_flows: u32,
+        pins: Option<Pins>,
+    ) -> Result<Backend> {
+        Backend::with(settings, max_flows, pins, true)
     }
 
-    fn with(settings: &Settings, max_flows: u32, log: bool) -> Result<Backend> {
+    fn with(settings: &Settings, max_flows: u32, pins: Option<Pins>, log: bool) -> Result<Backend> {
         let refused = |source| Error::Load {
             role: "backend",
             source,
@@ -81,7 +88,7 @@ impl Backend {
             .served
             .set_max_entries(max_flows)
             .map_err(refused)?;
-        if let Some(data) = open.maps.bss_data.as_deref_mut() {
+        if let Some(data) = open.maps.data_settings_data.as_deref_mut() {
             data.settings = settings.to_kernel();
         }
         if let Some(data) = open.maps.rodata_data.as_deref_mut() {
@@ -91,37 +98,74 @@ impl Backend {
             let least = 4096; // a page: the smallest ring buffer
             open.maps.accesses.set_max_entries(least).map_err(refused)?;
         }
+        if let Some(pins) = &pins {
+            pins.reuse("served", &mut open.maps.served)?;
+            pins.reuse("services", &mut open.maps.services)?;
+            pins.reuse("leases", &mut open.maps.leases)?;
+            pins.reuse("proxy_clocks", &mut open.maps.proxy_clocks)?;
+            pins.reuse("notices", &mut open.maps.notices)?;
+        }
         let skel = open.load().map_err(refused)?;
+        if let Some(pins) = &pins {
+            let maps = &skel.maps;
+            let tables = [
+                ("served", &maps.served),
+                ("services", &maps.services),
+                ("leases", &maps.leases),
+                ("proxy_clocks", &maps.proxy_clocks),
+                ("notices", &maps.notices),
+            ];
+            pins.keep(&tables, &maps.data_settings)?;
+        }
         Ok(Backend {
             services: Table::of("services", &skel.maps.services)?,
             served: Table::of("served", &skel.maps.served)?,
             links: Vec::new(),
+            pins,
             skel,
         })
     }
 
-    /// Looks at what the interface receives and, with `follow_answers`, at what it sends: without, no flow is ever released.
-    pub fn attach(&mut self, ifindex: u32, follow_answers: bool) -> Result<()> {
-        self.links.push(attach(
-            &self.skel.progs.backend_ingress,
-            ifindex,
-            Side::Ingress,
-        )?);
-        if follow_answers {
-            self.links.push(attach(
-                &self.skel.progs.backend_egress,
-                ifindex,
-                Side::Egress,
-            )?);
+    /// Looks at what these interfaces, and no other, receive and, with `follow_answers`, at what they send: without, no flow is ever released.
+    pub fn attach(&mut self, interfaces: &[u32], follow_answers: bool) -> Result<()> {
+        for ifindex in interfaces {
+            let (program, pins) = (&self.skel.progs.backend_ingress, self.pins.as_mut());
+            self.links
+                .push(attach(program, *ifindex, Side::Ingress, pins)?);
+            if follow_answers {
+                let (program, pins) = (&self.skel.progs.backend_egress, self.pins.as_mut());
+                self.links
+                    .push(attach(program, *ifindex, Side::Egress, pins)?);
+            }
         }
-        Ok(())
+        self.pins.as_ref().map_or(Ok(()), Pins::settle)
+    }
+
+    /// Whether what is attached stays when this is dropped.
+    pub fn stays(&self) -> bool {
+        self.pins.is_some()
+    }
+
+    /// The programs are gone, with all that they knew.
+    pub fn detach(self) -> Result<()> {
+        self.pins.map_or(Ok(()), Pins::detach)
     }
 
     /// Keys may change while running (rotation).
     pub fn set_settings(&mut self, settings: &Settings) {
-        if let Some(data) = self.skel.maps.bss_data.as_deref_mut() {
+        if let Some(data) = self.skel.maps.data_settings_data.as_deref_mut() {
             data.settings = settings.to_kernel();
         }
+    }
+
+    /// The addresses of the services that are there.
+    pub fn vips(&self) -> Result<BTreeSet<IpAddr>> {
+        let mut vips = BTreeSet::new();
+        self.services.visit(|key, _| {
+            let at = abi::from_bytes(key).map(|at: abi::endpoint| abi::socket_address(&at).ip());
+            vips.extend(at);
+        })?;
+        Ok(vips)
     }
 
     /// The services, instead of those before.

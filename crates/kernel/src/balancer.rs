@@ -88,8 +88,12 @@ impl Balancer {
 
     /// From now on the program sees the interface's packets.
     pub fn attach(&mut self, ifindex: u32) -> Result<()> {
-        self.links
-            .push(attach(&self.skel.progs.balancer, ifindex, Side::Ingress)?);
+        self.links.push(attach(
+            &self.skel.progs.balancer,
+            ifindex,
+            Side::Ingress,
+            None,
+        )?);
         Ok(())
     }
 

@@ -36,6 +36,39 @@ pub enum Error {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// Nothing can be kept beyond the process' end.
+    #[error(
+        "there is no BPF file system on /sys/fs/bpf, and it cannot be mounted: {source}; as root: mount -t bpf bpf /sys/fs/bpf"
+    )]
+    NoFileSystem {
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// Something could not be kept, or what was kept not be had.
+    #[error("{}: {source}", path.display())]
+    Pin {
+        /// Its name in the BPF file system.
+        path: std::path::PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A process of another version has left tables that this one cannot read.
+    #[error(
+        "the flows that are in the kernel ({}) are of another version of baton, which this one cannot go on with: start that one again, or give them up: baton detach {node}",
+        place.display()
+    )]
+    OtherLayout {
+        /// Its name.
+        node: String,
+        /// Where they are.
+        place: std::path::PathBuf,
+    },
+    /// Somebody has this node's place.
+    #[error("a baton runs here as node {node} already: stop it first")]
+    Running {
+        /// Its name.
+        node: String,
+    },
     /// A table did not take an entry, or could not be read.
     #[error("kernel table {table}: {source}")]
     Table {

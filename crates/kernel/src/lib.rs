@@ -2,8 +2,9 @@
 //!
 //! The only crate with `unsafe`. It moves bytes and decides nothing.
 //!
-//! - [`Proxy`], [`Backend`] and [`Balancer`]: one program a role, loaded, attached to interfaces, detached when dropped.
+//! - [`Proxy`], [`Backend`] and [`Balancer`]: one program a role, loaded, attached to interfaces, detached when dropped unless pinned.
 //! - [`Events`]: a ring buffer as a queue.
+//! - [`Pins`]: what stays in the kernel when the process goes, and is taken over by the next.
 //! - [`Injector`]: frames of our own, received or sent by an interface.
 //! - [`probe`]: what this kernel lacks, in one sentence.
 
@@ -20,6 +21,7 @@ mod events;
 mod injector;
 mod known;
 mod listener;
+mod pins;
 mod probe;
 mod proxy;
 mod settings;
@@ -35,6 +37,7 @@ pub use events::{Access, Answered, Event, Events, Offered, Punt, Queue, Told};
 pub use injector::Injector;
 pub use known::{KNOWN_BYTES_MAX, Known, POOL_CARDS_MAX, POOL_SERVERS_MAX, Pool};
 pub use listener::{descriptor_of, receive_buffer, set_receive_buffer};
+pub use pins::{Detached, Pins, detach};
 pub use probe::{Missing, probe};
 pub use proxy::{Flows, Proxy, Server, Sizes, Via, Vip};
 pub use settings::{Clock, Settings, monotonic};

@@ -6,9 +6,10 @@ use crate::counters::Counters;
 use crate::settings::monotonic;
 use crate::skeletons::proxy::{ProxySkel, ProxySkelBuilder};
 use crate::table::Table;
-use crate::{Error, Known, Punt, Queue, Result, Settings};
+use crate::{Error, Known, Pins, Punt, Queue, Result, Settings};
 use baton_packet::FlowKey;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -149,6 +150,7 @@ impl Flows {
 pub struct Proxy {
     skel: ProxySkel<'static>,
     links: Vec<OwnedFd>,
+    pins: Option<Pins>,
     flows: Arc<Flows>,
     vips: Table<abi::vip>,
     servers: Table<abi::server>,
@@ -156,8 +158,9 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Loads the program; it sees no packet before [`attach`](Proxy::attach).
-    pub fn load(settings: &Settings, sizes: Sizes) -> Result<Proxy> {
+    /// Loads the program; it sees no packet before [`attach`](Proxy::attach). With `pins`, flows, servers, VIPs and punted packets are those
+    /// that were left there, and what is attached stays when this is dropped.
+    pub fn load(settings: &Settings, sizes: Sizes, pins: Option<Pins>) -> Result<Proxy> {
         let refused = |source| Error::Load {
             role: "proxy",
             source,
@@ -178,10 +181,26 @@ impl Proxy {
             .scratches
             .set_max_entries(cpus as u32)
             .map_err(refused)?;
-        if let Some(data) = open.maps.bss_data.as_deref_mut() {
+        if let Some(data) = open.maps.data_settings_data.as_deref_mut() {
             data.settings = settings.to_kernel();
         }
+        if let Some(pins) = &pins {
+            pins.reuse("flows", &mut open.maps.flows)?;
+            pins.reuse("vips", &mut open.maps.vips)?;
+            pins.reuse("servers", &mut open.maps.servers)?;
+            pins.reuse("punts", &mut open.maps.punts)?;
+        }
         let skel = open.load().map_err(refused)?;
+        if let Some(pins) = &pins {
+            let maps = &skel.maps;
+            let tables = [
+                ("flows", &maps.flows),
+                ("vips", &maps.vips),
+                ("servers", &maps.servers),
+                ("punts", &maps.punts),
+            ];
+            pins.keep(&tables, &maps.data_settings)?;
+        }
         let known = (sizes.known_requests > 0).then(|| -> Result<Known> {
             Ok(Known::new(
                 Table::of("known_rules", &skel.maps.known_rules)?,
@@ -197,20 +216,34 @@ impl Proxy {
             servers: Table::of("servers", &skel.maps.servers)?,
             known,
             links: Vec::new(),
+            pins,
             skel,
         })
     }
 
-    /// From now on the program sees the interface's packets.
-    pub fn attach(&mut self, ifindex: u32) -> Result<()> {
-        self.links
-            .push(attach(&self.skel.progs.proxy, ifindex, Side::Ingress)?);
-        Ok(())
+    /// From now on the program sees these interfaces' packets, and those of no other.
+    pub fn attach(&mut self, interfaces: &[u32]) -> Result<()> {
+        for ifindex in interfaces {
+            let (program, pins) = (&self.skel.progs.proxy, self.pins.as_mut());
+            self.links
+                .push(attach(program, *ifindex, Side::Ingress, pins)?);
+        }
+        self.pins.as_ref().map_or(Ok(()), Pins::settle)
+    }
+
+    /// Whether what is attached stays when this is dropped.
+    pub fn stays(&self) -> bool {
+        self.pins.is_some()
+    }
+
+    /// The program is gone, with all that it knew.
+    pub fn detach(self) -> Result<()> {
+        self.pins.map_or(Ok(()), Pins::detach)
     }
 
     /// Keys may change while running (rotation).
     pub fn set_settings(&mut self, settings: &Settings) {
-        if let Some(data) = self.skel.maps.bss_data.as_deref_mut() {
+        if let Some(data) = self.skel.maps.data_settings_data.as_deref_mut() {
             data.settings = settings.to_kernel();
         }
     }
@@ -227,6 +260,28 @@ impl Proxy {
             endpoint_keys(vip.at).map(|key| (key, value))
         });
         self.vips.replace(entries)
+    }
+
+    /// The VIPs that are there, by their indices.
+    pub fn vips(&self) -> Result<Vec<(u16, SocketAddr)>> {
+        let mut vips = Vec::new();
+        self.vips.visit(|key, vip| {
+            let at = abi::from_bytes(key).map(|at: abi::endpoint| abi::socket_address(&at));
+            vips.extend(at.filter(|at| at.port() != 0).map(|at| (vip.index, at)));
+        })?;
+        Ok(vips)
+    }
+
+    /// The servers that are there, by their indices.
+    pub fn servers(&self) -> Result<BTreeMap<u16, IpAddr>> {
+        let mut servers = BTreeMap::new();
+        self.servers.visit(|key, server| {
+            let index = key.first_chunk().map(|key| u32::from_ne_bytes(*key));
+            if let Some(index) = index.filter(|_| server.ifindex != 0) {
+                servers.insert(index as u16, abi::address_from_words(server.address));
+            }
+        })?;
+        Ok(servers)
     }
 
     /// The server with this index; `None`: there is none, its packets are dropped.

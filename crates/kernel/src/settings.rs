@@ -57,6 +57,11 @@ impl Clock {
         }
     }
 
+    /// CLOCK_MONOTONIC and so many milliseconds.
+    pub(crate) fn at_offset(offset_ms: u64) -> Clock {
+        Clock { offset_ms }
+    }
+
     /// The same clock, ahead by so much.
     pub fn later(self, by: Duration) -> Clock {
         Clock {

@@ -30,12 +30,20 @@ struct Cli {
 enum Command {
     /// Run a node with the roles in its configuration.
     ///
-    /// SIGTERM and SIGINT stop it and undo what it did to the machine; SIGHUP reads the file again.
+    /// SIGTERM and SIGINT stop it and undo what it did to the machine; SIGHUP reads the file again. SIGUSR2 ends the process alone: what it has
+    /// in the kernel goes on, as after a crash, and the next start takes it over.
     #[command(after_help = "Example:\n  baton run --config /etc/baton.toml")]
     Run {
         /// The node's configuration, see docs/configuration.md.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Take off this machine what a node has left in the kernel that will not be started again, or is of another version.
+    #[command(after_help = "Example:\n  sudo baton detach proxy1")]
+    Detach {
+        /// The node's name, as in its configuration.
+        #[arg(value_name = "NODE")]
+        node: String,
     },
     /// Report every error of a configuration: file, line, what to do.
     #[command(
@@ -102,6 +110,7 @@ pub fn main() -> ExitCode {
             json,
             offline,
         } => Ok(commands::check(&file, json, offline)),
+        Command::Detach { node } => commands::detach(&node).map(done),
         Command::Probe => commands::probe().map(done),
         Command::Relay { listen, to } => commands::relay(&listen, &to).map(done),
         Command::Lab(command) => commands::lab(command),

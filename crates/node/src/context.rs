@@ -22,24 +22,33 @@ pub struct Context {
     pub health: Board,
 }
 
+/// How to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// For good: what was done to the machine is undone.
+    Leave,
+    /// Another process goes on: what is in the kernel stays there.
+    HandOver,
+}
+
 /// A request to end, seen by everything that holds a clone.
 #[derive(Debug, Clone)]
-pub struct Stop(watch::Receiver<bool>);
+pub struct Stop(watch::Receiver<Option<Ending>>);
 
 /// Makes the request.
 #[derive(Debug)]
-pub struct Stopper(watch::Sender<bool>);
+pub struct Stopper(watch::Sender<Option<Ending>>);
 
 /// A request to end that has not been made.
 pub fn stop() -> (Stopper, Stop) {
-    let (sender, receiver) = watch::channel(false);
+    let (sender, receiver) = watch::channel(None);
     (Stopper(sender), Stop(receiver))
 }
 
 impl Stopper {
     /// Asks everything to end.
-    pub fn stop(&self) {
-        self.0.send_replace(true);
+    pub fn stop(&self, ending: Ending) {
+        self.0.send_replace(Some(ending));
     }
 }
 
@@ -47,6 +56,11 @@ impl Stop {
     /// Returns once the request is made, or nobody is left to make it.
     pub async fn requested(&mut self) {
         // An error says that the sender is gone.
-        let _ = self.0.wait_for(|stop| *stop).await;
+        let _ = self.0.wait_for(Option::is_some).await;
+    }
+
+    /// Whether another process goes on.
+    pub fn is_handover(&self) -> bool {
+        *self.0.borrow() == Some(Ending::HandOver)
     }
 }

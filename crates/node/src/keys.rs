@@ -26,6 +26,14 @@ pub(crate) fn settings(config: &Config, clock: Clock) -> Result<Settings> {
     })
 }
 
+/// The numbers of this node's interfaces.
+pub(crate) fn interfaces(config: &Config) -> Result<Vec<u32>> {
+    let names = config.node.interfaces.iter();
+    Ok(names
+        .map(|name| baton_kernel::interface_index(name))
+        .collect::<baton_kernel::Result<_>>()?)
+}
+
 /// Where other nodes reach this one.
 pub(crate) fn address(config: &Config) -> Result<SocketAddr> {
     let address = config.node.address.context("[node] address is missing")?;

@@ -14,6 +14,7 @@ pub mod health;
 mod heartbeats;
 mod keys;
 pub mod logging;
+mod pins;
 pub mod proxy;
 pub mod relays;
 mod reload;

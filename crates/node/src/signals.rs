@@ -3,10 +3,13 @@
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT: the program is to end.
+use crate::context::Ending;
+
+/// SIGTERM and SIGINT: the program is to end for good. SIGUSR2: another process goes on.
 pub(crate) struct Ends {
     terminate: Signal,
     interrupt: Signal,
+    hand_over: Signal,
 }
 
 impl Ends {
@@ -14,14 +17,16 @@ impl Ends {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hand_over: listen(SignalKind::user_defined2())?,
         })
     }
 
     /// Returns at the next one, with its name.
-    pub(crate) async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> (&'static str, Ending) {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => ("SIGTERM", Ending::Leave),
+            _ = self.interrupt.recv() => ("SIGINT", Ending::Leave),
+            _ = self.hand_over.recv() => ("SIGUSR2", Ending::HandOver),
         }
     }
 }

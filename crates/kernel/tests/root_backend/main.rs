@@ -30,7 +30,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let backend = Backend::load(&settings(), 1024).unwrap();
+        let backend = Backend::load(&settings(), 1024, None).unwrap();
         backend
             .set_services(&[Service {
                 vip: at(VIP),

@@ -140,7 +140,7 @@ fn fragments_and_lies_about_lengths_are_dropped() {
 
 #[test]
 fn a_full_table_refuses_new_flows() {
-    let proxy = Proxy::load(&settings(), sizes(2)).unwrap();
+    let proxy = Proxy::load(&settings(), sizes(2), None).unwrap();
     proxy
         .set_vips(&[Vip {
             index: 0,

@@ -38,7 +38,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let proxy = Proxy::load(&settings(), sizes(1024)).unwrap();
+        let proxy = Proxy::load(&settings(), sizes(1024), None).unwrap();
         let vip = |index, at_: &str| Vip {
             index,
             at: at(at_),

@@ -1,5 +1,6 @@
 //! What a lab has made so far, on disk, so that `down` removes exactly that.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -10,6 +11,7 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::process::{self, Process};
+use crate::command;
 use crate::netns::Netns;
 
 /// Written after each thing that was made, so that a lab that was killed while it came up can be taken down too.
@@ -123,6 +125,7 @@ impl State {
         for name in self.made.namespaces.iter().rev() {
             let netns = Netns::new(name);
             if netns.path().exists() {
+                result = result.and(forget_pinned(&netns));
                 result = result.and(netns.delete());
             }
         }
@@ -137,6 +140,22 @@ impl State {
             .and_then(|()| fs::rename(&new, &path))
             .with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// What a node that was killed has left in the kernel would outlive its network namespace.
+fn forget_pinned(netns: &Netns) -> anyhow::Result<()> {
+    let Ok(places) = fs::read_dir("/sys/fs/bpf/baton") else {
+        return Ok(());
+    };
+    let places = places.filter_map(|place| place.ok()?.file_name().into_string().ok());
+    let nodes = places.filter_map(|place| place.split_once('@').map(|(node, _)| node.to_owned()));
+    let own = nodes.filter(|node| netns.name().ends_with(&format!("-{node}")));
+    // Several namespaces may have a node of this name: each command sees its own.
+    for node in own.collect::<BTreeSet<_>>() {
+        let mut detach = netns.command(std::env::current_exe()?);
+        command::run(detach.arg("detach").arg(node))?;
+    }
+    Ok(())
 }
 
 fn dir(name: &str) -> PathBuf {

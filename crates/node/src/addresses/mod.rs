@@ -38,6 +38,9 @@ impl Placed {
     }
 }
 
+/// The mark of addresses that this program adds, which whoever takes them over knows them by (IFA_PROTO; `ip address` shows it as `proto`).
+const PROTOCOL: u8 = 0xba;
+
 /// Addresses that this program added to interfaces. [`Addresses::hold`] nothing at the end: dropping removes nothing.
 #[derive(Debug)]
 pub struct Addresses {
@@ -63,6 +66,11 @@ pub enum AddressError {
         interface: String,
         source: rtnetlink::Error,
     },
+    #[error("cannot remove {address}: {source}; this needs root or CAP_NET_ADMIN")]
+    Remove {
+        address: IpAddr,
+        source: rtnetlink::Error,
+    },
 }
 
 impl Addresses {
@@ -78,7 +86,8 @@ impl Addresses {
     }
 
     /// Holds exactly `wanted`: adds what is missing on the interface, and removes what this program added before and
-    /// is not wanted any more. An address that the interface had already stays when it is not wanted any more.
+    /// is not wanted any more. An address that the interface had already stays when it is not wanted any more, unless a process of this
+    /// program had added it.
     pub async fn hold(&mut self, wanted: &BTreeSet<Placed>) -> Result<(), AddressError> {
         for placed in self.added.clone().difference(wanted) {
             self.remove(placed).await;
@@ -90,6 +99,30 @@ impl Addresses {
             }
         }
         Ok(())
+    }
+
+    /// Removes those of these addresses that a process of this program added to any interface. Returns them.
+    pub async fn remove_left(
+        &mut self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeSet<IpAddr>, AddressError> {
+        let mut messages = Vec::new();
+        let mut all = std::pin::pin!(self.netlink.address().get().execute());
+        while let Ok(Some(message)) = all.try_next().await {
+            let address = address_of(&message);
+            messages.extend(
+                address
+                    .filter(|at| addresses.contains(at) && is_own(&message))
+                    .map(|at| (at, message)),
+            );
+        }
+        let mut removed = BTreeSet::new();
+        for (address, message) in messages {
+            let deleted = self.netlink.address().del(message).execute().await;
+            deleted.map_err(|source| AddressError::Remove { address, source })?;
+            removed.insert(address);
+        }
+        Ok(removed)
     }
 
     /// The smallest MTU of these interfaces (bytes). By netlink: `/sys` may show another network namespace.
@@ -120,16 +153,19 @@ impl Addresses {
         })
     }
 
-    /// Whether the address was added; `false` when the interface had it.
+    /// Whether the address was added, now or by a process before; `false` when the interface had it.
     async fn add(&self, placed: &Placed) -> Result<bool, AddressError> {
         let Placed { address, interface } = placed.clone();
         let Some(index) = self.index(&interface).await else {
             return Err(AddressError::NoInterface { address, interface });
         };
         let mut request = self.netlink.address().add(index, address, prefix(address));
+        let message = request.message_mut();
+        message
+            .attributes
+            .push(AddressAttribute::Protocol(PROTOCOL.into()));
         if address.is_ipv6() {
             // Several nodes hold the same VIP; duplicate address detection would disable it on all but one.
-            let message = request.message_mut();
             message.header.flags |= AddressHeaderFlags::Nodad;
             // Deprecated at once (RFC 4862 5.5.4): this machine's own connections must not begin at the VIP, whose packets come to another one.
             let mut lifetimes = CacheInfo::default();
@@ -141,7 +177,10 @@ impl Addresses {
         }
         match request.execute().await {
             Ok(()) => Ok(true),
-            Err(error) if errno(&error) == Some(Errno::EEXIST) => Ok(false),
+            Err(error) if errno(&error) == Some(Errno::EEXIST) => {
+                let there = self.find(index, address).await;
+                Ok(there.is_some_and(|message| is_own(&message)))
+            }
             Err(source) => Err(AddressError::Add {
                 address,
                 interface,
@@ -182,6 +221,20 @@ impl Addresses {
         let mut found = std::pin::pin!(request.execute());
         found.try_next().await.ok().flatten()
     }
+}
+
+/// Whether this program, or a process of it before, added the address.
+fn is_own(message: &AddressMessage) -> bool {
+    let mark = AddressAttribute::Protocol(PROTOCOL.into());
+    message.attributes.contains(&mark)
+}
+
+fn address_of(message: &AddressMessage) -> Option<IpAddr> {
+    let mut attributes = message.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    })
 }
 
 fn prefix(address: IpAddr) -> u8 {

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::families::{BINDS, FLOWS, PACKETS};
 use super::{Registry, metrics, serve};
 use crate::config::{Config, Scope};
-use crate::context::{Context, Stopper, stop};
+use crate::context::{Context, Ending, Stopper, stop};
 
 const CONFIG: &str = r#"
 node = { name = "proxy1", roles = ["proxy"] }
@@ -129,7 +129,7 @@ async fn metrics_are_read_at_the_moment_of_the_scrape() {
 async fn the_server_ends_when_the_node_does() {
     let node = Node::start(&[]).await;
     assert_eq!(node.get("/healthz").await.0, "200");
-    node.stopper.stop();
+    node.stopper.stop(Ending::Leave);
     node.server.await.unwrap().unwrap();
 }
 

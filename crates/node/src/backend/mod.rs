@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use baton_kernel::{Backend, Clock, Counters, Service};
+use baton_kernel::{Backend, Clock, Counters, Pins, Service};
 use baton_policy::{Mechanism, Member, PoolId};
 use tokio::sync::Notify;
 
@@ -37,7 +37,7 @@ use crate::addresses::{Addresses, Placed, Sysctls};
 use crate::admin::{Sample, families};
 use crate::config::Config;
 use crate::context::Context;
-use crate::keys;
+use crate::{keys, pins};
 use access::AccessLog;
 use buffers::Buffers;
 use path::PathTest;
@@ -51,23 +51,30 @@ pub(crate) use teller::notice;
 pub(crate) const REMEMBER: Duration = Duration::from_secs(60);
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// Runs until asked to stop; then what it attached and added is gone.
+/// Runs until asked to stop; then what it attached and added is gone, or stays for the next process.
 pub async fn run(mut context: Context) -> Result<()> {
     let mut config = context.config.borrow_and_update().clone();
-    let clock = Clock::start();
+    let pins = pins::open(&config, "backend")?;
+    let left = pins.as_ref().and_then(Pins::clock);
+    let clock = left.unwrap_or_else(Clock::start);
     let settings = keys::settings(&config, clock)?;
     let load = match config.backend.access_log {
         Some(_) => Backend::load_logging,
         None => Backend::load,
     };
-    let mut program = load(&settings, config.backend.max_flows)?;
+    let mut program = load(&settings, config.backend.max_flows, pins)?;
+    let gone = program.vips()?;
     program.set_services(&services_of(&config))?;
 
     let mut sysctls = Sysctls::default();
     let mut addresses = Addresses::new()?;
     // Quiet first: an address that is answered for by ARP would draw clients past the proxy.
     sysctls.keep_addresses_quiet("all")?;
-    addresses.hold(&placed(&config)).await?;
+    let wanted = placed(&config);
+    let gone = gone.into_iter();
+    let gone = gone.filter(|ip| wanted.iter().all(|placed| placed.address != *ip));
+    addresses.remove_left(&gone.collect()).await?;
+    addresses.hold(&wanted).await?;
     let look_again = Arc::new(Notify::new());
     let findings = Arc::new(Findings::default());
     let teller = Teller::start(&program, &config, findings.clone(), look_again.clone())?;
@@ -75,9 +82,7 @@ pub async fn run(mut context: Context) -> Result<()> {
     let log = options.map(|options| AccessLog::start(&program, options));
     let log = log.transpose()?;
     let lines = log.as_ref().map(AccessLog::numbers);
-    for interface in &config.node.interfaces {
-        program.attach(baton_kernel::interface_index(interface)?, true)?;
-    }
+    program.attach(&keys::interfaces(&config)?, true)?;
     let flows = Arc::new(AtomicU64::new(0));
     let mut buffers = Buffers::default();
     buffers.raise(&services_of(&config), config.backend.receive_buffer);
@@ -126,11 +131,17 @@ pub async fn run(mut context: Context) -> Result<()> {
     }
     tracing::debug!(services = config.backend.services.len(), "back end stops");
     watch.abort();
-    drop(program); // detached
+    let stays = context.stop.is_handover() && program.stays();
+    if !stays {
+        program.detach()?;
+    }
     if let Some(log) = log {
         log.stop();
     }
     teller.stop();
+    if stays {
+        return Ok(());
+    }
     buffers.restore();
     addresses.hold(&BTreeSet::new()).await?;
     sysctls.restore();

@@ -1,6 +1,7 @@
 //! One file a command of the program.
 
 mod check;
+mod detach;
 mod lab;
 mod probe;
 mod relay;
@@ -8,6 +9,7 @@ mod run;
 mod status;
 
 pub(crate) use check::check;
+pub(crate) use detach::detach;
 pub(crate) use lab::lab;
 pub(crate) use probe::probe;
 pub(crate) use relay::relay;

@@ -36,9 +36,9 @@ async fn relay_all(listen: &[SocketAddr], to: &[SocketAddr]) -> anyhow::Result<(
         tasks
             .spawn(async move { serve(listener, dispatch, limits, stats, stop.requested()).await });
     }
-    let name = ends.next().await;
+    let (name, ending) = ends.next().await;
     tracing::info!(signal = name, "stopping");
-    stopper.stop();
+    stopper.stop(ending);
     tokio::select! {
         _ = tasks.join_all() => {}
         _ = ends.next() => {}

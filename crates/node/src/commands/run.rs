@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::admin::{self, Registry};
 use crate::config::{Config, Scope};
-use crate::context::{Context, stop};
+use crate::context::{Context, Ending, stop};
 use crate::health;
 use crate::logging::{self, Logging};
 use crate::reload::needs_restart;
@@ -68,17 +68,21 @@ async fn node(file: &Path, config: Config, logging: &Logging) -> anyhow::Result<
         tasks.spawn(async move { (role.name(), role.run(context).await) });
     }
 
-    let outcome = loop {
+    let (ending, outcome) = loop {
         tokio::select! {
-            name = ends.next() => {
-                tracing::info!(signal = name, "stopping");
-                break Ok(());
+            (name, ending) = ends.next() => {
+                match ending {
+                    Ending::Leave => tracing::info!(signal = name, "stopping"),
+                    Ending::HandOver => tracing::info!(signal = name, "stopping; what is in the kernel stays for the next process"),
+                }
+                break (ending, Ok(()));
             }
             _ = reloads.recv() => reload(file, &configs, logging),
-            ended = tasks.join_next() => break Err(early_end(ended)),
+            // Another start may go on.
+            ended = tasks.join_next() => break (Ending::HandOver, Err(early_end(ended))),
         }
     };
-    stopper.stop();
+    stopper.stop(ending);
     let stopped = tokio::select! {
         stopped = timeout(STOPPING, drain(&mut tasks)) => stopped.context("not all roles stopped in time").and_then(|outcome| outcome),
         _ = ends.next() => Err(anyhow!("stopped before all roles had ended, by a second signal")),

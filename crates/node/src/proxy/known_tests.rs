@@ -46,7 +46,7 @@ impl Bench {
             known_requests: 64,
             known_key: *b"known requests 1",
         };
-        let mut proxy = Proxy::load(&settings, sizes).unwrap();
+        let mut proxy = Proxy::load(&settings, sizes, None).unwrap();
         let key = FlowKey::new(
             "10.77.0.1:40000".parse().unwrap(),
             "10.77.0.10:80".parse().unwrap(),

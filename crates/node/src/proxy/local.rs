@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::backend::{REMEMBER, has_socket};
 use crate::config::Config;
-use crate::context::{Context, Stopper, stop};
+use crate::context::{Context, Ending, Stopper, stop};
 use crate::relays::{ByPolicy, listen};
 
 pub(super) struct LocalRelay {
@@ -31,7 +31,7 @@ impl LocalRelay {
         config: &Config,
         settings: &Settings,
     ) -> Result<LocalRelay> {
-        let agent = Backend::load(&anywhere(settings), config.proxy.max_flows)?;
+        let agent = Backend::load(&anywhere(settings), config.proxy.max_flows, None)?;
         let (limits, receiver) = watch::channel(config.relay);
         let dispatch = Arc::new(ByPolicy::new(
             context.config.clone(),
@@ -69,7 +69,7 @@ impl LocalRelay {
         relay.serve_vips(config)?;
         relay
             .agent
-            .attach(baton_kernel::interface_index("lo")?, false)?;
+            .attach(&[baton_kernel::interface_index("lo")?], false)?;
         Ok(relay)
     }
 
@@ -102,7 +102,7 @@ impl LocalRelay {
 
     /// Lets requests in flight finish.
     pub(super) async fn stop(mut self) {
-        self.stopper.stop();
+        self.stopper.stop(Ending::Leave);
         while self.tasks.join_next().await.is_some() {}
     }
 

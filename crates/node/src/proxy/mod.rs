@@ -26,13 +26,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use baton_kernel::{Clock, Sizes};
+use baton_kernel::{Clock, Pins, Sizes};
 use baton_policy::ServerId;
 
 use crate::addresses::Addresses;
 use crate::config::Config;
 use crate::context::Context;
-use crate::keys;
+use crate::{keys, pins};
 use engine::{Order, Orders};
 use local::LocalRelay;
 use numbers::Numbers;
@@ -44,26 +44,33 @@ const SWEEP_SHARE: u32 = 50;
 /// Flows of servers that are out, dealt with after one look at the table.
 const LOST_AT_ONCE: usize = 16_384;
 
-/// Runs until asked to stop; then what it attached and added is gone.
+/// Runs until asked to stop; then what it attached and added is gone, or stays for the next process.
 pub async fn run(mut context: Context) -> Result<()> {
     let config = context.config.borrow_and_update().clone();
-    let clock = Clock::start();
+    let pins = pins::open(&config, "proxy")?;
+    // The flows' timestamps go on.
+    let left = pins.as_ref().and_then(Pins::clock);
+    let clock = left.unwrap_or_else(Clock::start);
     let settings = keys::settings(&config, clock)?;
-    let mut addresses = Addresses::new()?;
-    let mut slots = Slots::default();
-    let plan = Plan::new(
-        &config,
-        addresses.mtu(&config.node.interfaces).await?,
-        &mut slots,
-    )?;
-    addresses.hold(&plan.placed).await?;
-    let mut local = LocalRelay::start(&context, &config, &settings)?;
     let sizes = Sizes {
         flows: config.proxy.max_flows,
         known_requests: config.proxy.known_requests,
         known_key: rand::random(),
     };
-    let mut program = baton_kernel::Proxy::load(&settings, sizes)?;
+    let mut program = baton_kernel::Proxy::load(&settings, sizes, pins)?;
+    let vips = program.vips()?;
+    let mut slots = Slots::found(&program.servers()?, &vips, &config);
+    let mut addresses = Addresses::new()?;
+    let plan = Plan::new(
+        &config,
+        addresses.mtu(&config.node.interfaces).await?,
+        &mut slots,
+    )?;
+    let gone = vips.iter().map(|(_, at)| at.ip());
+    let gone = gone.filter(|ip| plan.placed.iter().all(|placed| placed.address != *ip));
+    addresses.remove_left(&gone.collect()).await?;
+    addresses.hold(&plan.placed).await?;
+    let mut local = LocalRelay::start(&context, &config, &settings)?;
     apply(&program, &plan)?;
 
     let numbers = Arc::new(Numbers::new(program.counters()?, local.counters()?));
@@ -77,9 +84,7 @@ pub async fn run(mut context: Context) -> Result<()> {
         numbers.clone(),
         context.health.clone(),
     )?;
-    for interface in &config.node.interfaces {
-        program.attach(baton_kernel::interface_index(interface)?)?;
-    }
+    program.attach(&keys::interfaces(&config)?)?;
     let (source, relayed, health) = (numbers.clone(), local.stats(), context.health.clone());
     context.registry.ready("proxy", move || {
         let servers = health.borrow().samples();
@@ -145,7 +150,13 @@ pub async fn run(mut context: Context) -> Result<()> {
             }
         }
     }
-    drop(program); // detached: from here on no packet is answered
+    if context.stop.is_handover() && program.stays() {
+        // What the relay is at ends first; until then the engine decides.
+        local.stop().await;
+        orders.stop();
+        return Ok(());
+    }
+    program.detach()?; // from here on no packet is answered
     orders.stop();
     local.stop().await;
     addresses.hold(&Default::default()).await?;

@@ -1,7 +1,7 @@
 //! What a configuration means for the kernel: VIPs, servers, addresses on interfaces.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail};
 use baton_kernel::{Server, Via, Vip, abi};
@@ -28,6 +28,35 @@ const MOST_VIPS: usize = 256;
 pub(super) struct Slots {
     servers: Vec<IpAddr>,
     vips: Vec<String>,
+}
+
+impl Slots {
+    /// Those of the tables that a process before has left. A VIP has the one of its first address that is there; one that is not configured any
+    /// more keeps its own from the others.
+    pub(super) fn found(
+        servers: &BTreeMap<u16, IpAddr>,
+        vips: &[(u16, SocketAddr)],
+        config: &Config,
+    ) -> Slots {
+        let most = |slots: &mut dyn Iterator<Item = u16>| {
+            slots.max().map_or(0, |last| usize::from(last) + 1)
+        };
+        let mut slots = Slots {
+            servers: vec![Ipv6Addr::UNSPECIFIED.into(); most(&mut servers.keys().copied())],
+            vips: vec![String::new(); most(&mut vips.iter().map(|(slot, _)| *slot))],
+        };
+        for (slot, address) in servers {
+            slots.servers[usize::from(*slot)] = *address;
+        }
+        for vip in &config.vips {
+            let mut own = vips.iter().filter(|(_, at)| vip.addresses.contains(at));
+            let free = own.find(|(slot, _)| slots.vips[usize::from(*slot)].is_empty());
+            if let Some((slot, _)) = free {
+                slots.vips[usize::from(*slot)] = vip.name.clone();
+            }
+        }
+        slots
+    }
 }
 
 /// Everything the kernel needs, and how it relates to the configuration.
