@@ -17,7 +17,7 @@ use crate::impair::{self, Faults};
 use crate::report::Recorder;
 use crate::scenarios::compare::{self, Effort, Record, Workload};
 use crate::scenarios::demo::{self, Story};
-use crate::scenarios::{Setting, matrix};
+use crate::scenarios::{Setting, faults, matrix};
 use crate::{interrupt, origin};
 
 /// Clusters in network namespaces of this machine
@@ -93,15 +93,17 @@ pub struct Name {
 #[derive(Debug, Subcommand)]
 pub enum Scenario {
     /// Requests that must work, on a LAN and on a path of 50 ms, from clients of several kinds
-    Matrix(Matrix),
+    Matrix(Cases),
     /// Direct, handoff, relay, HAProxy and nginx side by side
     Compare(Compare),
+    /// Proxies, balancers, back ends and cables that fail, at each moment of a connection's life
+    Faults(Cases),
     /// What Baton does, told to a person
     Demo(Common),
 }
 
 #[derive(Args, Debug)]
-pub struct Matrix {
+pub struct Cases {
     #[command(flatten)]
     common: Common,
     /// Only cases whose name contains this, or is like this (with *)
@@ -185,6 +187,7 @@ impl Scenario {
         interrupt::catch()?;
         let (name, common) = match &self {
             Self::Matrix(matrix) => ("matrix", &matrix.common),
+            Self::Faults(faults) => ("faults", &faults.common),
             Self::Compare(compare) => ("compare", &compare.common),
             Self::Demo(common) => ("demo", common),
         };
@@ -204,6 +207,10 @@ impl Scenario {
             Self::Matrix(matrix) => {
                 recorder = recorder.only(matrix.only);
                 matrix::run(&mut recorder, &setting)?;
+            }
+            Self::Faults(cases) => {
+                recorder = recorder.only(cases.only);
+                faults::run(&mut recorder, &setting)?;
             }
             Self::Compare(Compare {
                 workload,

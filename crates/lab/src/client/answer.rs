@@ -72,10 +72,16 @@ pub(crate) struct Expected {
 /// How an answer differs from what was expected.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Wrong {
-    /// Another status, another server.
+    /// Another status, another server, or none at all.
     Answer(String),
     /// Another body.
     Bytes(String),
+}
+
+impl From<anyhow::Error> for Wrong {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Answer(format!("{error:#}"))
+    }
 }
 
 impl Expected {

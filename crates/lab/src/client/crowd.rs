@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use etherparse::{PacketBuilder, SlicedPacket, TcpOptionElement, TcpSlice, TransportSlice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -93,8 +93,8 @@ impl Crowd {
             socket: lab
                 .netns("client")
                 .inside(|| PacketSocket::open(INTERFACE))?,
-            from: hardware_address(lab, "client")?,
-            next_hop: hardware_address(lab, host)?,
+            from: lab.hardware_address("client")?,
+            next_hop: lab.hardware_address(host)?,
             to,
             request: format!("GET {path} HTTP/1.1\r\nHost: {to}\r\n\r\n").into_bytes(),
             connections: vec![new; connections],
@@ -318,24 +318,6 @@ fn initial(number: usize) -> u32 {
         .wrapping_mul(2_654_435_761)
 }
 
-/// Of the host's interface.
-fn hardware_address(lab: &Lab, host: &str) -> anyhow::Result<[u8; 6]> {
-    let text = lab
-        .netns(host)
-        .ip(&format!("-brief link show dev {INTERFACE}"))?;
-    text.split_whitespace()
-        .find_map(parse_hardware_address)
-        .with_context(|| format!("{INTERFACE} of {host} has no hardware address: {text}"))
-}
-
-fn parse_hardware_address(text: &str) -> Option<[u8; 6]> {
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).ok())
-        .collect();
-    bytes?.try_into().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,13 +382,5 @@ mod tests {
             take(140, asked, false, 4, true),
             (true, State::Answered, asked, 144)
         );
-    }
-
-    #[test]
-    fn hardware_addresses() {
-        let found = parse_hardware_address("02:00:00:0a:ff:01");
-        assert_eq!(found, Some([2, 0, 0, 10, 255, 1]));
-        assert_eq!(parse_hardware_address("<BROADCAST,UP>"), None);
-        assert_eq!(parse_hardware_address("eth0@if3"), None);
     }
 }

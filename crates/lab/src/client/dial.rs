@@ -51,7 +51,11 @@ impl Dial {
         Ok(connection)
     }
 
-    fn connect(self, to: SocketAddr) -> anyhow::Result<TcpStream> {
+    /// From this thread's network namespace.
+    ///
+    /// # Errors
+    /// When nobody accepts.
+    pub(crate) fn connect(self, to: SocketAddr) -> anyhow::Result<TcpStream> {
         let family = if to.is_ipv6() {
             AddressFamily::Inet6
         } else {

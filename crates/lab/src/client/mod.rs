@@ -9,6 +9,7 @@ mod curl;
 mod dial;
 mod fetch;
 mod pace;
+mod socket;
 mod wrk;
 
 pub(crate) use ab::ab;
@@ -20,4 +21,5 @@ pub(crate) use curl::{curl, url};
 pub(crate) use dial::Dial;
 pub(crate) use fetch::{Connection, Outcome, Plan, Request, fetch, follow};
 pub(crate) use pace::Pace;
+pub(crate) use socket::Socket;
 pub(crate) use wrk::{wrk, wrk_script};

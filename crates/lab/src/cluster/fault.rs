@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 
 use super::lab::Lab;
@@ -45,6 +45,29 @@ impl Lab {
         let node = self.node(host)?.clone();
         node.kill(PATIENCE)?;
         self.state.forget(&node.what)
+    }
+
+    /// A host's `baton run` ends, and what it has in the kernel goes on for the next one (SIGUSR2).
+    ///
+    /// # Errors
+    /// When it does not end so.
+    pub(crate) fn hand_over(&mut self, host: &str) -> anyhow::Result<()> {
+        let node = self.node(host)?.clone();
+        node.signal(Signal::SIGUSR2);
+        let status = node.ended(PATIENCE);
+        self.state.forget(&node.what)?;
+        let status = status?;
+        ensure!(status == 0, "{} ended with status {status}", node.what);
+        Ok(())
+    }
+
+    /// What a node that does not run has left in the kernel goes, as when its machine starts anew.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(crate) fn detach(&self, host: &str) -> anyhow::Result<()> {
+        let mut detach = self.netns(host).command(self.baton());
+        command::run(detach.args(["detach", host])).map(drop)
     }
 
     /// The program stands still (SIGSTOP); what it has loaded into the kernel does not.

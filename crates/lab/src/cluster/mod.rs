@@ -5,6 +5,7 @@ mod build;
 mod content;
 mod fault;
 mod haproxy;
+mod hardware;
 mod lab;
 mod nginx;
 mod nodes;

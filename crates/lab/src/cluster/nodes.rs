@@ -1,5 +1,6 @@
 //! The nodes of a lab, as their operator has them: configured, started, asked, reloaded, stopped.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,7 +69,7 @@ impl Lab {
     /// # Errors
     /// When it does not stop or does not begin to serve.
     pub(crate) fn run_with(&mut self, host: &str, text: &str) -> anyhow::Result<()> {
-        let running = self.node(host).is_ok_and(Process::alive);
+        let running = self.runs(host);
         if running && fs::read_to_string(self.configuration_file(host))? == text {
             return Ok(());
         }
@@ -152,18 +153,39 @@ impl Lab {
         Ok(self.metric(host, series)?.unwrap_or_default())
     }
 
+    /// All counters and gauges of a node that are whole numbers, by their names and labels as `/metrics` has them.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub(crate) fn metrics(&self, host: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+        let text = self.exposition(host)?;
+        let series = text.lines().filter_map(|line| line.rsplit_once(' '));
+        Ok(series
+            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+            .collect())
+    }
+
     /// As [`Lab::counter`], of anything that `/metrics` has.
     ///
     /// # Errors
     /// When the node does not answer.
     pub(crate) fn metric(&self, host: &str, series: &str) -> anyhow::Result<Option<u64>> {
-        let mut curl = self.netns(host).command("curl");
-        curl.args(["-q", "-sSf", "-m", "5", "--noproxy", "*"]);
-        let text = command::run(curl.arg(format!("http://{ADMIN}/metrics")))?;
+        let text = self.exposition(host)?;
         let value = text
             .lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         Ok(value.map(|value| value.trim().parse()).transpose()?)
+    }
+
+    fn exposition(&self, host: &str) -> anyhow::Result<String> {
+        let mut curl = self.netns(host).command("curl");
+        curl.args(["-q", "-sSf", "-m", "5", "--noproxy", "*"]);
+        command::run(curl.arg(format!("http://{ADMIN}/metrics")))
+    }
+
+    /// Whether a node's program runs.
+    pub(crate) fn runs(&self, host: &str) -> bool {
+        self.node(host).is_ok_and(Process::alive)
     }
 
     /// What the kernel tells of a program that runs on a host, as /proc/PID/status does; `program` is the name of its log.

@@ -75,6 +75,14 @@ impl Process {
     /// When it had ended before, does not end in time, or is ended by a signal.
     pub(crate) fn end(&self, patience: Duration) -> anyhow::Result<i32> {
         self.signal(Signal::SIGTERM);
+        self.ended(patience)
+    }
+
+    /// Waits until one that this process started ends, and says with what status it does.
+    ///
+    /// # Errors
+    /// As [`Process::end`].
+    pub(crate) fn ended(&self, patience: Duration) -> anyhow::Result<i32> {
         let mut status = WaitStatus::StillAlive;
         wait_until(&format!("{} ends", self.what), patience, || {
             status = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG))

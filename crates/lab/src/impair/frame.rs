@@ -37,6 +37,11 @@ impl<'a> Segment<'a> {
     }
 }
 
+/// The hardware address of who sent a frame.
+pub(crate) fn source(frame: &[u8]) -> Option<[u8; 6]> {
+    frame.get(6..12)?.try_into().ok()
+}
+
 /// The payload of a UDP datagram to or from `port`.
 pub(crate) fn datagram(frame: &[u8], port: u16) -> Option<&[u8]> {
     let udp = transport(frame, UDP)?;

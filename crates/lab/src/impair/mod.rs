@@ -13,4 +13,4 @@ mod tests;
 pub(crate) use forward::{Way, forward};
 pub(crate) use judge::{Fate, Faults};
 pub(crate) use packet::PacketSocket;
-pub(crate) use tap::Tap;
+pub(crate) use tap::{Ruled, Tap};

@@ -2,6 +2,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod demo;
+pub(crate) mod faults;
 pub(crate) mod matrix;
 mod site;
 pub(crate) mod statistics;

@@ -1,19 +1,17 @@
 //! Section 2: answers that take their time: events, a long poll, a WebSocket.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 use super::Ground;
-use crate::client::{Chunks, Connection, Expected, Request};
+use crate::client::{Chunks, Connection, Expected, Request, Socket};
 use crate::cluster::Lab;
 use crate::interrupt;
 use crate::origin::unix_ms;
 use crate::report::{Counts, Recorder};
 use crate::scenarios::SERVERS;
-use crate::websocket::{self, Frame};
 
 /// An event is there so soon after it was sent (ms).
 const SOON_MS: u64 = 1000;
@@ -44,70 +42,23 @@ fn websocket(lab: &mut Lab, counts: &mut Counts, duration: Duration) -> anyhow::
     let mut connection = Connection::to_vip(lab)?;
     let first = connection.ask(&Request::new("GET", "/b/whoami"));
     counts.check(first, &Expected::status(200, SERVERS[1]))?;
-    let handshake = Request::new("GET", "/a/socket")
-        .header("Connection", "Upgrade")
-        .header("Upgrade", "websocket")
-        .header("Sec-WebSocket-Version", "13")
-        .header("Sec-WebSocket-Key", websocket::KEY);
-    connection.send(&handshake)?;
-    let switched = connection.head()?;
-    ensure!(
-        switched.interim == [101],
-        "{} instead of 101",
-        switched.status
-    );
+    let mut socket = Socket::open(connection, "a")?;
     let (start, mut echoed) = (Instant::now(), 0);
     let lengths = [0, 5, 125, 126, 5_000, 65_535, 65_536, 200_000];
     for (number, length) in lengths.into_iter().cycle().enumerate() {
         interrupt::check()?;
-        let small = length <= 125;
-        let (opcode, back) = match number % 3 {
-            0 if small => (websocket::PING, websocket::PONG),
-            1 => (websocket::TEXT, websocket::TEXT),
-            _ => (websocket::BINARY, websocket::BINARY),
-        };
-        let payload: Vec<u8> = (0..length)
-            .map(|at| b'a' + ((at + number) % 26) as u8)
-            .collect();
-        echo(&mut connection, opcode, back, payload)
-            .with_context(|| format!("message {number}"))?;
+        socket.echo(number, length)?;
         echoed += 1;
         if start.elapsed() >= duration {
             break;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    echo(
-        &mut connection,
-        websocket::CLOSE,
-        websocket::CLOSE,
-        1000u16.to_be_bytes().into(),
-    )?;
-    ends(&mut connection)?;
+    socket.close()?;
     Ok(format!(
         "{echoed} messages of up to 200 kB in {:.0} s",
         start.elapsed().as_secs_f64()
     ))
-}
-
-fn echo(connection: &mut Connection, opcode: u8, back: u8, payload: Vec<u8>) -> anyhow::Result<()> {
-    let mut frame = Frame { opcode, payload };
-    let mut output: &TcpStream = connection.stream();
-    frame.write(&mut output, Some([0x12, 0x34, 0x56, 0x78]))?;
-    output.flush()?;
-    frame.opcode = back;
-    let answer = Frame::read(connection.input()).context("no echo")?;
-    ensure!(answer == frame, "another message came back");
-    Ok(())
-}
-
-/// The server closes.
-fn ends(connection: &mut Connection) -> anyhow::Result<()> {
-    match connection.input().fill_buf() {
-        Ok([]) => Ok(()),
-        Ok(more) => bail!("{} bytes more than expected", more.len()),
-        Err(error) => Err(error).context("the connection does not end"),
-    }
 }
 
 /// Each event arrives when it is sent; behind the last one the connection goes on, at another server.
