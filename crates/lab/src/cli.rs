@@ -17,7 +17,7 @@ use crate::impair::{self, Faults};
 use crate::report::Recorder;
 use crate::scenarios::compare::{self, Effort, Record, Workload};
 use crate::scenarios::demo::{self, Story};
-use crate::scenarios::{Setting, faults, matrix};
+use crate::scenarios::{Setting, faults, matrix, replication_cost, scale, table4};
 use crate::{interrupt, origin};
 
 /// Clusters in network namespaces of this machine
@@ -98,6 +98,14 @@ pub enum Scenario {
     Compare(Compare),
     /// Proxies, balancers, back ends and cables that fail, at each moment of a connection's life
     Faults(Cases),
+    /// 100 uploads, one of two proxies lost half-way, noticed sooner or later
+    Table4(Common),
+    /// Uploads through one to four proxies on slow cables
+    Scale(Common),
+    /// Several proxies that tell each other of their flows, against one
+    ReplicationCost(Common),
+    /// Faults of all kinds at random, one after the other, while transfers run
+    Chaos(Chaos),
     /// What Baton does, told to a person
     Demo(Common),
 }
@@ -109,6 +117,15 @@ pub struct Cases {
     /// Only cases whose name contains this, or is like this (with *)
     #[arg(long, value_name = "PATTERN")]
     only: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Chaos {
+    #[command(flatten)]
+    common: Common,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    faults: u32,
 }
 
 #[derive(Args, Debug)]
@@ -188,6 +205,10 @@ impl Scenario {
         let (name, common) = match &self {
             Self::Matrix(matrix) => ("matrix", &matrix.common),
             Self::Faults(faults) => ("faults", &faults.common),
+            Self::Table4(common) => ("table4", common),
+            Self::Scale(common) => ("scale", common),
+            Self::Chaos(chaos) => ("chaos", &chaos.common),
+            Self::ReplicationCost(common) => ("replication-cost", common),
             Self::Compare(compare) => ("compare", &compare.common),
             Self::Demo(common) => ("demo", common),
         };
@@ -227,6 +248,10 @@ impl Scenario {
                 };
                 compare::run(&mut recorder, &setting, &workload, &effort)?;
             }
+            Self::Chaos(chaos) => faults::chaos::run(&mut recorder, &setting, chaos.faults)?,
+            Self::ReplicationCost(_) => replication_cost::run(&mut recorder, &setting)?,
+            Self::Table4(_) => table4::run(&mut recorder, &setting)?,
+            Self::Scale(_) => scale::run(&mut recorder, &setting)?,
             Self::Demo(_) => demo::run(&mut recorder, &setting, &Story { told: !json })?,
         }
         let report = recorder.finish();

@@ -165,6 +165,17 @@ impl Recorder {
         self.report.figures.insert(name, figure);
     }
 
+    /// Keeps a figure that is not one of several systems.
+    pub(crate) fn sole_figure(&mut self, name: &str, value: f64, unit: &'static str) {
+        let figure = Figure {
+            value,
+            unit,
+            min: value,
+            max: value,
+        };
+        self.report.figures.insert(name.to_owned(), figure);
+    }
+
     /// Keeps the ratio of two figures of a workload, if both are there.
     pub(crate) fn ratio(&mut self, workload: &str, system: &str, to: &str) {
         let figure = |system| {

@@ -177,6 +177,19 @@ impl Lab {
         Ok(value.map(|value| value.trim().parse()).transpose()?)
     }
 
+    /// `baton drain`, or back.
+    ///
+    /// # Errors
+    /// When the node refuses.
+    pub(crate) fn drain(&self, host: &str, away: bool) -> anyhow::Result<()> {
+        let mut drain = self.netns(host).command(self.baton());
+        drain.args(["drain", host]);
+        if !away {
+            drain.arg("--undo");
+        }
+        command::run(&mut drain).map(drop)
+    }
+
     fn exposition(&self, host: &str) -> anyhow::Result<String> {
         let mut curl = self.netns(host).command("curl");
         curl.args(["-q", "-sSf", "-m", "5", "--noproxy", "*"]);

@@ -70,6 +70,9 @@ pub(crate) struct Options {
     /// Rate of the client's cable, if another than that of the others
     #[arg(long, value_name = "RATE", value_parser = units::bit_rate)]
     pub(crate) client_link_rate: Option<u64>,
+    /// Rate of the proxies' cables, if another than that of the others
+    #[arg(skip)]
+    pub(crate) proxy_link_rate: Option<u64>,
     #[command(flatten)]
     pub(crate) faults: Faults,
     /// The VIP and the nodes' addresses are IPv6
@@ -113,7 +116,11 @@ impl Options {
 
     /// Of a host's cable.
     pub(crate) fn rate_of(&self, kind: Kind) -> Option<u64> {
-        let own = self.client_link_rate.filter(|_| kind == Kind::Client);
+        let own = match kind {
+            Kind::Client => self.client_link_rate,
+            Kind::Proxy => self.proxy_link_rate,
+            Kind::Balancer | Kind::Backend => None,
+        };
         own.or(self.link_rate)
     }
 

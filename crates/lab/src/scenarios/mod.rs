@@ -4,8 +4,12 @@ pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod faults;
 pub(crate) mod matrix;
+mod put;
+pub(crate) mod replication_cost;
+pub(crate) mod scale;
 mod site;
 pub(crate) mod statistics;
+pub(crate) mod table4;
 
 use std::path::Path;
 

@@ -13,6 +13,18 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     })
 }
 
+/// 0 of none.
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// How far values are from their mean (standard deviation of all there are).
+pub(crate) fn deviation(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    let squares: Vec<f64> = values.iter().map(|value| (value - mean).powi(2)).collect();
+    self::mean(&squares).sqrt()
+}
+
 /// The smallest value that at least `part` of them do not exceed; `None` of none. `sorted` ascends, `part` is from 0 to 1.
 pub(crate) fn percentile<T: Copy>(sorted: &[T], part: f64) -> Option<T> {
     let rank = (sorted.len() as f64 * part).ceil() as usize;
@@ -38,6 +50,13 @@ mod tests {
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 9.0]), Some(3.0));
+    }
+
+    #[test]
+    fn means_and_deviations() {
+        assert_eq!((mean(&[]), deviation(&[])), (0.0, 0.0));
+        let values = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
+        assert_eq!((mean(&values), deviation(&values)), (5.0, 2.0));
     }
 
     #[test]

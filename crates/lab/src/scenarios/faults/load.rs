@@ -1,5 +1,7 @@
 //! Transfers that go on while things break: real TCP connections of the client's host, each transfer checked to the last byte.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +21,8 @@ use crate::origin::Received;
 use crate::report::Counts;
 use crate::scenarios::SERVERS;
 
+/// Before the number of a request that has one.
+const MARK: &str = "u=";
 /// Failures that are told in full.
 const TOLD: usize = 20;
 /// Transfers begin again and end within this time if nothing is broken.
@@ -63,6 +67,9 @@ pub(in crate::scenarios) const MIXED: [Kind; 8] = [
 /// What is asked for and what must come.
 struct Wanted {
     to: SocketAddr,
+    /// Some requests have a number of their own, behind this one.
+    run: u64,
+    requests: AtomicU64,
     small: [Expected; 3],
     large: [Expected; 3],
     upload: PathBuf,
@@ -79,12 +86,49 @@ impl Wanted {
         })?;
         Ok(Self {
             to: lab.vip(),
+            run: RUNS.fetch_add(1, Ordering::Relaxed),
+            requests: AtomicU64::new(0),
             small: SERVERS.map(|server| Expected::file(server, &small)),
             large: SERVERS.map(|server| Expected::file(server, &large)),
             received: SERVERS.map(|server| Expected::status(200, server).bytes(&received)),
             upload: large.path,
         })
     }
+}
+
+/// How many loads there were.
+static RUNS: AtomicU64 = AtomicU64::new(0);
+/// nginx keeps lines of its log for 100 ms.
+const LOGGED: Duration = Duration::from_millis(400);
+
+impl Wanted {
+    /// What makes a request the only one of its kind.
+    fn mark(&self) -> String {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        format!("{MARK}{}.{number}", self.run)
+    }
+}
+
+/// Requests of this run that the servers have logged more than once.
+fn executed_twice(lab: &Lab, run: u64) -> anyhow::Result<Vec<String>> {
+    thread::sleep(LOGGED);
+    let mut times: BTreeMap<String, u32> = BTreeMap::new();
+    let run = format!("{MARK}{run}.");
+    for server in lab.topology.backends() {
+        let log = lab.dir(&server.name).join("access.log");
+        let text =
+            fs::read_to_string(&log).with_context(|| format!("no log at {}", server.name))?;
+        let words = text.lines().flat_map(|line| line.split(' '));
+        for word in words.filter(|word| word.contains(&run)) {
+            *times.entry(word.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(times
+        .into_iter()
+        .filter(|(_, times)| *times > 1)
+        .map(|(word, _)| word)
+        .take(TOLD)
+        .collect())
 }
 
 /// What those who watch the transfers see.
@@ -171,6 +215,7 @@ pub(in crate::scenarios) fn under_load<T>(
     counts.failed += seen.failed;
     counts.wrong_bytes += seen.wrong_bytes;
     let broken = seen.failed + seen.wrong_bytes;
+    let twice = executed_twice(lab, wanted.run)?;
     let told = || {
         format!(
             "{broken} of {} transfers failed: {}",
@@ -186,6 +231,7 @@ pub(in crate::scenarios) fn under_load<T>(
         }
     })?;
     ensure!(broken == 0, "{}", told());
+    ensure!(twice.is_empty(), "executed more than once: {twice:?}");
     Ok(value)
 }
 
@@ -228,7 +274,12 @@ impl Client<'_> {
         let mut connection = Connection::open(self.wanted.to)?;
         for number in 0..requests {
             let pool = self.random.random_range(0..POOLS.len());
-            let request = Request::new("GET", format!("/{}/1KB", POOLS[pool]));
+            let mut path = format!("/{}/1KB", POOLS[pool]);
+            // The others are the same again and again, which the kernel may decide by itself.
+            if requests == 1 || number % 2 == 0 {
+                path += &format!("?{}", self.wanted.mark());
+            }
+            let request = Request::new("GET", path);
             let answer = connection.ask(&request);
             let answer = answer.with_context(|| format!("request {}", number + 1))?;
             self.check(&answer, &self.wanted.small[pool])?;
@@ -264,8 +315,9 @@ impl Client<'_> {
         let mut connection = Connection::open(self.wanted.to)?;
         for pool in 0..POOLS.len() {
             let head = format!(
-                "POST /{}/echo HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
+                "POST /{}/echo?{} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
                 POOLS[pool],
+                self.wanted.mark(),
                 self.wanted.to,
                 body.len()
             );

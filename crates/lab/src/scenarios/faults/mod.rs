@@ -1,5 +1,7 @@
 //! Sections 5 and 6 of "No machine in the middle is missed": what dies, and what clients notice of it.
 
+pub(crate) mod chaos;
+mod graceful;
 mod load;
 mod many;
 mod moments;
@@ -17,7 +19,7 @@ use crate::impair::Way;
 use crate::report::{Counts, Recorder};
 use programs::End;
 
-pub(super) use load::{Kind, MIXED, Progress, under_load};
+pub(super) use nodes::{TAKEN_FOR_GONE, whole};
 
 /// Proxies whose cables carry what a case lets through.
 const TAPPED: [&str; 4] = ["proxy1", "proxy2", "proxy3", "proxy4"];
@@ -81,6 +83,13 @@ pub(crate) fn run(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Res
         many::all(lab, counts, seed)
     })?;
     servers::cases(recorder, &mut three)?;
+    three.case(recorder, "6/drain", |lab, counts| {
+        graceful::drain(lab, counts, seed)
+    })?;
+    three.case(recorder, "6/drain-backend", graceful::drain_server)?;
+    three.case(recorder, "6/reload-under-load", |lab, counts| {
+        graceful::reload(lab, counts, seed)
+    })?;
     drop(three);
     balancers(recorder, setting, &size)?;
     four(recorder, setting, &size)?;

@@ -79,21 +79,13 @@ pub(super) fn heartbeats_lost(
 ) -> anyhow::Result<String> {
     let proxies = names(&lab.topology.proxies());
     let alarms = under_load(lab, counts, &MIXED, seed, |lab, progress| {
-        let mut ruled = Vec::new();
-        for (number, proxy) in proxies.iter().enumerate() {
-            let mut random = ChaCha8Rng::seed_from_u64(seed ^ number as u64);
-            let rule = move |_, frame: &[u8]| {
-                let heartbeat = *datagram(frame, CLUSTER_PORT)?.get(3)? == HEARTBEAT;
-                (heartbeat && random.random_bool(LOST)).then_some(Fate::LOST)
-            };
-            ruled.push(lab.tap(proxy)?.rule(rule));
-        }
+        let lossy = lossy(lab, &proxies, seed)?;
         let (start, mut alarms) = (Instant::now(), 0);
         while start.elapsed() < duration {
             alarms += not_live(lab, &proxies)?;
             thread::sleep(Duration::from_millis(500));
         }
-        drop(ruled);
+        drop(lossy);
         whole(lab)?;
         progress.goes_on()?;
         Ok(alarms)
@@ -129,11 +121,7 @@ pub(super) fn stands_still(
 }
 
 /// Frames from one side to the other are lost at the cables of the first.
-pub(super) fn parted<'a>(
-    lab: &'a Lab,
-    first: &[String],
-    second: &[String],
-) -> anyhow::Result<Vec<Ruled>> {
+pub(super) fn parted(lab: &Lab, first: &[String], second: &[String]) -> anyhow::Result<Vec<Ruled>> {
     let addresses = |hosts: &[String]| -> anyhow::Result<BTreeSet<[u8; 6]>> {
         hosts
             .iter()
@@ -155,6 +143,19 @@ pub(super) fn parted<'a>(
     let ruled = ruled?;
     ensure!(!ruled.is_empty(), "nobody is parted");
     Ok(ruled)
+}
+
+/// A fifth of the heartbeats from and to these hosts is lost.
+pub(super) fn lossy(lab: &Lab, hosts: &[String], seed: u64) -> anyhow::Result<Vec<Ruled>> {
+    let rules = hosts.iter().enumerate().map(|(number, host)| {
+        let mut random = ChaCha8Rng::seed_from_u64(seed.wrapping_add(number as u64));
+        let rule = move |_, frame: &[u8]| {
+            let heartbeat = *datagram(frame, CLUSTER_PORT)?.get(3)? == HEARTBEAT;
+            (heartbeat && random.random_bool(LOST)).then_some(Fate::LOST)
+        };
+        Ok(lab.tap(host)?.rule(rule))
+    });
+    rules.collect()
 }
 
 /// How many of these nodes some node does not take for live.

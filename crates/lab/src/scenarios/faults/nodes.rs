@@ -12,7 +12,9 @@ use crate::command;
 use crate::topology::{Host, Kind};
 
 /// Nodes notice that another is gone or back within this time (three heartbeats and a half, of a second at most), on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// What a node says in its log when it takes another for gone.
+pub(in crate::scenarios) const TAKEN_FOR_GONE: &str = "is out";
 /// How a node that is in is told.
 pub(super) const LIVE: &str = "live";
 /// What moves at the proxy that decides about a request.
@@ -196,7 +198,7 @@ pub(super) fn noticed(lab: &Lab, gone: &[&str]) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When somebody does not, with what it says instead.
-pub(super) fn whole(lab: &Lab) -> anyhow::Result<()> {
+pub(in crate::scenarios) fn whole(lab: &Lab) -> anyhow::Result<()> {
     let all = watchers(lab, &[]);
     if all.len() == 1 {
         return Ok(());
