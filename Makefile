@@ -16,7 +16,7 @@ endef
 MACHINE ?= here
 RUN := bench/runs/$(shell date -u +%F)-$(MACHINE).json
 
-.PHONY: help build demo test test-all test-user test-lab fuzz bench lint setup privilege
+.PHONY: help build demo test test-all test-user test-lab fuzz bench bench-table4 lint setup privilege
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1:@/p' Makefile | column -t -s @
@@ -56,6 +56,9 @@ bench: privilege build ## direct, handoff, relay, HAProxy and nginx side by side
 	$(SUDO) $(BATON) lab run compare --record $(RUN)
 	$(call heading,$(RUN))
 	@$(BATON) lab table $(RUN)
+
+bench-table4: privilege build ## what the loss of a proxy costs, noticed after 5 s to 10 ms, beside the paper's Table 4; about ten minutes
+	$(SUDO) $(BATON) lab run table4
 
 lint: setup ## format, clippy, licences
 	$(call heading,lint)

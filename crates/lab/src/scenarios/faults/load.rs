@@ -200,7 +200,12 @@ pub(in crate::scenarios) fn under_load<T>(
                 start,
             };
             let netns = &netns;
-            scope.spawn(move || netns.inside(|| Ok(client.go_on())));
+            scope.spawn(move || {
+                netns.inside(|| {
+                    client.go_on();
+                    Ok(())
+                })
+            });
         }
         let result = progress.goes_on().and_then(|()| act(lab, &progress));
         let result = result.and_then(|value| progress.goes_on().map(|()| value));
@@ -313,10 +318,9 @@ impl Client<'_> {
     fn uploads(&mut self) -> Result<(), Wrong> {
         let body = std::fs::read(&self.wanted.upload).context("the file to upload")?;
         let mut connection = Connection::open(self.wanted.to)?;
-        for pool in 0..POOLS.len() {
+        for (number, pool) in POOLS.iter().enumerate() {
             let head = format!(
-                "POST /{}/echo?{} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
-                POOLS[pool],
+                "POST /{pool}/echo?{} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
                 self.wanted.mark(),
                 self.wanted.to,
                 body.len()
@@ -330,7 +334,7 @@ impl Client<'_> {
                     .context("in the middle of an upload")?;
                 thread::sleep(PAUSE);
             }
-            self.check(&connection.answer("POST")?, &self.wanted.received[pool])?;
+            self.check(&connection.answer("POST")?, &self.wanted.received[number])?;
             if !self.wants_more() {
                 break;
             }
