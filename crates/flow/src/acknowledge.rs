@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::pending::Pending;
 use crate::transition::Transition;
-use crate::{Action, Counter, Decide, Entry, Target};
+use crate::{Action, Counter, Decide, Entry};
 
 /// What a client may send before a server says more (bytes); as in the SYN-ACK.
 const PROMISED_WINDOW: u32 = 65535;
@@ -53,8 +53,7 @@ impl<D: Decide> Transition<'_, D> {
         let now = self.now.mono;
         if let Some(kept) = self.kept.as_mut().filter(|kept| kept.is_due(now)) {
             let segment = kept.again(entry, now);
-            let is_out = |to| matches!(to, Target::Server(server) if self.decide.is_out(server));
-            if !entry.bound.is_some_and(is_out) {
+            if !entry.bound.is_some_and(|to| self.decide.is_out(to)) {
                 self.count(Counter::Repeated);
                 self.ask_what_is_taken(entry, segment);
             }

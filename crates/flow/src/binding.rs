@@ -96,7 +96,7 @@ impl<D: Decide> Transition<'_, D> {
         }
         let present = match present {
             Some(Target::Server(server)) => Some(server),
-            Some(Target::Relay) | None => None,
+            Some(Target::Relay | Target::Peer(_)) | None => None,
         };
         self.decide.decide(
             entry.vip,

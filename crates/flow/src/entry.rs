@@ -11,7 +11,13 @@ pub enum Target {
     Server(ServerId),
     /// To this node's user-space relay, which also answers what cannot be routed (400, 404, 408, 431, 503).
     Relay,
+    /// To another proxy, whose relay has it (`FLOW_ELSEWHERE`). Such a flow is pinned, and ends with that proxy.
+    Peer(PeerId),
 }
+
+/// A proxy: its place in [`View::proxies`](crate::View::proxies), and in the kernel's map `peers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u16);
 
 /// What was agreed with the client in the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +90,8 @@ pub struct Entry {
     pub claimed: bool,
     /// Hash of the newest request, if the kernel decided it; else 0.
     pub known: u64,
+    /// The term ([`View::term`](crate::View::term)) in which this node decided it or had it confirmed. 0: never; it came from another node.
+    pub term: u32,
 }
 
 impl Entry {

@@ -3,10 +3,10 @@ use std::time::Duration;
 
 use baton_packet::{FlowKey, RequestHead, Segment, Seq};
 use baton_policy::{PoolId, ServerId};
-use baton_wire::{Bind, Notice, Release, ReleaseAnswer};
+use baton_wire::{Ask, Bind, Notice, Release, ReleaseAnswer, Truth};
 use bytes::Bytes;
 
-use crate::{ClientOptions, Entry, Target};
+use crate::{ClientOptions, Entry, PeerId, Target};
 
 /// The time of an event.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +44,12 @@ pub trait Decide {
         excluded: &[ServerId],
     ) -> Choice;
 
-    /// Whether a server is out: what it has is lost.
-    fn is_out(&self, server: ServerId) -> bool;
+    /// Whether a holder of flows is out: what it has is lost. This node's relay never is.
+    fn is_out(&self, holder: Target) -> bool;
+
+    /// All that may have flows and can be asked: the back ends with an agent, and the other proxies if they answer for their relays, that are not
+    /// out.
+    fn holders(&self) -> Vec<Target>;
 }
 
 /// Where a request goes.
@@ -100,17 +104,28 @@ pub enum Event {
         segment: Segment,
         /// It opened the SYN cookie: a first segment, with these options.
         fresh: Option<ClientOptions>,
+        /// Somebody else may have decided meanwhile, so it is asked first. A first segment (`fresh`): its handshake is older than the term (its
+        /// TSecr is from before; without timestamps: the cookie's slot began before). Another one of a bound flow, at a boundary: it
+        /// acknowledges what by the entry cannot have been sent, for the acknowledgements before went by other proxies.
+        doubt: bool,
+    },
+    /// Somebody who may have a flow answers an [`Action::Ask`].
+    Truth {
+        /// Who: the node that the answer came from.
+        from: Target,
+        /// What it says.
+        truth: Truth,
     },
     /// A server answers a release.
     Answer(ReleaseAnswer),
     /// A server tells what happened to a bind.
     Notice(Notice),
-    /// The server that has the flow is out.
+    /// Who has the flow is out: a back end, or the proxy whose relay has it.
     Lost {
         /// The flow.
         key: FlowKey,
-        /// The server.
-        server: ServerId,
+        /// Who has it.
+        holder: Target,
     },
 }
 
@@ -145,6 +160,23 @@ pub enum Action {
         to: ServerId,
         /// What it is asked.
         request: Release,
+    },
+    /// Ask what is known of a flow. The answer is an [`Event::Truth`]; the question comes again, to those that have not answered, until they
+    /// have or are out.
+    Ask {
+        /// A back end, or another proxy: it knows the flows of its relay.
+        to: Target,
+        /// The question.
+        ask: Ask,
+    },
+    /// Send the client's segment to the proxy that decides for it (wire kind 7).
+    Pass {
+        /// That proxy.
+        to: PeerId,
+        /// The flow.
+        key: FlowKey,
+        /// The client's segment.
+        segment: Segment,
     },
     /// Say this to the client, as its server.
     Say {

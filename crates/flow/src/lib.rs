@@ -34,17 +34,21 @@ mod members;
 mod moving;
 mod owed;
 mod owner;
+mod ownership;
 mod pending;
 mod receipt;
 mod requests;
 mod transition;
 mod unanswered;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
 pub use baton_policy::{PoolId, ServerId};
-pub use entry::{ClientOptions, Entry, Target};
+pub use entry::{ClientOptions, Entry, PeerId, Target};
 pub use event::{Action, Choice, Counter, Decide, Event, Lesson, Limits, Now, Table};
 pub use members::{Heard, Members, Said, Standing};
 pub use owner::Owner;
+pub use ownership::{SLOTS, owners, ranking, slot, weighted};
+pub use view::View;

@@ -88,7 +88,7 @@ impl<D: Decide> Transition<'_, D> {
         let Some(Target::Server(server)) = entry.bound else {
             return None;
         };
-        if !self.decide.is_out(server) {
+        if !self.decide.is_out(Target::Server(server)) {
             // It is heard again, and has the flow: it was never asked to let go.
             return None;
         }

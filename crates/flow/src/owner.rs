@@ -9,7 +9,7 @@ use crate::owed::Owed;
 use crate::pending::Pending;
 use crate::transition::Transition;
 use crate::unanswered::Unanswered;
-use crate::{Action, Counter, Decide, Entry, Event, Limits, Now, Table};
+use crate::{Action, Counter, Decide, Entry, Event, Limits, Now, Table, Target, View};
 
 /// A flow may take this part of what is still free, so that those who hold much never fill all of it: a new request
 /// finds room (dynamic thresholds: Choudhury and Hahne, 1998).
@@ -22,6 +22,7 @@ pub(crate) const OVERHEAD: usize = 256;
 #[derive(Debug)]
 pub struct Owner {
     limits: Limits,
+    view: View,
     flows: HashMap<FlowKey, Held>,
     /// Their deadlines in order.
     deadlines: BTreeSet<(Duration, FlowKey)>,
@@ -50,9 +51,10 @@ impl Held {
 
 impl Owner {
     /// Knows no flow.
-    pub fn new(limits: Limits) -> Owner {
+    pub fn new(limits: Limits, view: View) -> Owner {
         Owner {
             limits,
+            view,
             flows: HashMap::new(),
             deadlines: BTreeSet::new(),
             held: 0,
@@ -77,6 +79,7 @@ impl Owner {
         }
         let key = match &event {
             Event::Segment { key, .. } | Event::Lost { key, .. } => *key,
+            Event::Truth { truth, .. } => truth.key,
             Event::Answer(answer) => answer.key,
             Event::Notice(notice) => notice.key,
         };
@@ -95,7 +98,11 @@ impl Owner {
                 } => transition.segment(entry, pending, vip, segment, fresh),
                 Event::Answer(answer) => transition.answer(entry, pending, &answer),
                 Event::Notice(notice) => transition.notice(entry, pending, &notice),
-                Event::Lost { server, .. } => transition.lost(entry, pending, server),
+                Event::Lost { holder, .. } => match holder {
+                    Target::Server(server) => transition.lost(entry, pending, server),
+                    Target::Relay | Target::Peer(_) => pending,
+                },
+                Event::Truth { .. } => pending,
             },
         );
     }
@@ -135,6 +142,12 @@ impl Owner {
         })
     }
 
+    /// From now on decides for the flows that are its own in this view: to be called whenever [`Members::view`](crate::Members::view) has
+    /// changed, before the next event.
+    pub fn follow(&mut self, view: View) {
+        self.view = view;
+    }
+
     /// Takes other limits. What is held already stays, with the times it was given.
     pub fn reconfigure(&mut self, limits: Limits) {
         self.limits = limits;
@@ -170,6 +183,7 @@ impl Owner {
         out: &mut Vec<Action>,
         change: impl FnOnce(&mut Transition<'_, D>, Option<Entry>, Option<Pending>) -> Option<Pending>,
     ) {
+        let done = out.len();
         let entry = table.entry(&key);
         let (pending, kept) = self.take(&key);
         let before = pending.as_ref().map_or(0, Pending::cost);
@@ -192,6 +206,11 @@ impl Owner {
         let pending = transition.still_true(entry.as_ref(), pending);
         let mut pending = change(&mut transition, entry, pending).filter(Pending::is_needed);
         let (kept, room) = (transition.kept, transition.room);
+        for action in out.iter_mut().skip(done) {
+            if let Action::Put(_, entry) = action {
+                entry.term = self.view.term;
+            }
+        }
         let exceeds = |pending: &mut Pending| {
             let most = if pending.cost() == 0 { free } else { room };
             let is_more = before == 0 || pending.cost() > before;

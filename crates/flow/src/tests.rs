@@ -19,7 +19,8 @@ use baton_wire::{Notice, Outcome, ReleaseAnswer, What};
 use bytes::Bytes;
 
 use crate::{
-    Action, Choice, ClientOptions, Counter, Decide, Entry, Event, Limits, Now, Owner, Table, Target,
+    Action, Choice, ClientOptions, Counter, Decide, Entry, Event, Limits, Now, Owner, Table,
+    Target, View,
 };
 
 /// The client's first byte and what it acknowledges first; both wrap soon.
@@ -27,6 +28,7 @@ const FIRST: Seq = Seq(0xffff_ffe0);
 const ACK: Seq = Seq(0xffff_fff0);
 const VIP: u16 = 7;
 const PROMISED_WSCALE: u8 = 10;
+const TERM: u32 = 0x7fff_0000;
 
 fn key() -> FlowKey {
     FlowKey::new(
@@ -61,6 +63,8 @@ fn options() -> ClientOptions {
 struct ByPath {
     asked: usize,
     out: Vec<ServerId>,
+    /// Who can be asked.
+    holders: Vec<Target>,
     /// What it says of the pool of those that it does not send to the relay.
     pool: Option<PoolId>,
 }
@@ -100,8 +104,12 @@ impl Decide for ByPath {
         ))
     }
 
-    fn is_out(&self, server: ServerId) -> bool {
-        self.out.contains(&server)
+    fn is_out(&self, holder: Target) -> bool {
+        matches!(holder, Target::Server(server) if self.out.contains(&server))
+    }
+
+    fn holders(&self) -> Vec<Target> {
+        self.holders.clone()
     }
 }
 
@@ -148,7 +156,7 @@ struct Bench {
 impl Bench {
     fn new(limits: Limits) -> Bench {
         Bench {
-            owner: Owner::new(limits),
+            owner: Owner::new(limits, View::alone(TERM)),
             entries: Entries::default(),
             decide: ByPath::default(),
             now: Now {
@@ -238,6 +246,7 @@ impl Bench {
             seen: self.now.mono,
             claimed: false,
             known: 0,
+            term: TERM,
         };
         self.entries.0.insert(key(), entry);
     }
@@ -311,6 +320,7 @@ fn fresh(segment: Segment) -> Event {
         vip: VIP,
         segment,
         fresh: Some(options()),
+        doubt: false,
     }
 }
 
@@ -321,6 +331,7 @@ fn later(segment: Segment) -> Event {
         vip: VIP,
         segment,
         fresh: None,
+        doubt: false,
     }
 }
 
@@ -341,6 +352,7 @@ fn brief(actions: &[Action]) -> String {
     let name = |to: &Target| match to {
         Target::Server(server) => server.0.to_string(),
         Target::Relay => "relay".into(),
+        Target::Peer(peer) => format!("peer {}", peer.0),
     };
     let range =
         |segment: &Segment| format!("{}..{}", segment.seq - FIRST, segment.payload_end() - FIRST);
@@ -385,6 +397,10 @@ fn brief(actions: &[Action]) -> String {
                 format!("{what} {}/{}", segment.seq - ACK, segment.ack - FIRST)
             }
             Action::Reset { seq, ack, .. } => format!("reset {}/{}", *seq - ACK, *ack - FIRST),
+            Action::Ask { to, .. } => format!("ask about it {}", name(to)),
+            Action::Pass { to, segment, .. } => {
+                format!("pass {} {}", to.0, range(segment))
+            }
             Action::Learn(lesson) => format!("learn {}", lesson.request.len()),
             Action::Count(counter) => format!("+{}", counter.name()),
         });

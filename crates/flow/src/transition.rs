@@ -118,7 +118,7 @@ impl<D: Decide> Transition<'_, D> {
             }
         };
         if let Some(Target::Server(server)) = entry.bound
-            && self.decide.is_out(server)
+            && self.decide.is_out(Target::Server(server))
         {
             return self.lost(Some(entry), pending, server);
         }
@@ -347,6 +347,7 @@ impl<D: Decide> Transition<'_, D> {
             seen: self.now.mono,
             claimed: false,
             known: 0,
+            term: 0,
         };
         self.out.push(Action::Put(self.key, entry));
         entry

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use baton_flow::{Heard, Members};
 use baton_kernel::monotonic;
-use baton_wire::{Accepts, Heartbeat, Key, Role};
+use baton_wire::{Accepts, Heartbeat, Key, Role, State};
 
 use crate::admin::{Sample, families};
 use crate::config::Config;
@@ -40,6 +40,14 @@ impl Heartbeats {
             interval: config.cluster.heartbeat_interval,
             accepts: Accepts::ALL,
             findings: Vec::new(),
+            workload: 1000,
+            state: State {
+                ready: true,
+                ..State::default()
+            },
+            clock: 0,
+            digest: 0,
+            nodes: Vec::new(),
         };
         Ok(Heartbeats {
             members: Members::new(own, rand::random(), monotonic()),

@@ -70,6 +70,20 @@ pub struct Scales {
     pub server: u8,
 }
 
+impl Scales {
+    /// The client's in the high half, the promised one in the low half.
+    pub(crate) fn byte(self) -> u8 {
+        self.client.min(14) << 4 | self.server.min(14)
+    }
+
+    pub(crate) fn of(byte: u8) -> Scales {
+        Scales {
+            client: byte >> 4,
+            server: byte & 15,
+        }
+    }
+}
+
 impl Bind {
     /// The header in front of a packet of flow `key`, which the tag covers too.
     pub fn encode(&self, key: &Key, flow: &FlowKey) -> [u8; BIND_LEN] {
@@ -82,9 +96,7 @@ impl Bind {
                 | flag(self.scales.is_some(), WINDOW_SCALING)
                 | flag(self.pinned, PINNED)
                 | flag(self.tell, TELL))
-            .u8(self.scales.map_or(0, |scales| {
-                scales.client.min(14) << 4 | scales.server.min(14)
-            }))
+            .u8(self.scales.map_or(0, Scales::byte))
             .u16(self.mss)
             .skip(8)
             .u32(self.epoch)
@@ -111,10 +123,7 @@ impl Bind {
         Ok(Bind {
             timestamps: flags & TIMESTAMPS != 0,
             sack: flags & SACK != 0,
-            scales: (flags & WINDOW_SCALING != 0).then_some(Scales {
-                client: scales >> 4,
-                server: scales & 15,
-            }),
+            scales: (flags & WINDOW_SCALING != 0).then(|| Scales::of(scales)),
             pinned: flags & PINNED != 0,
             tell: flags & TELL != 0,
             mss,

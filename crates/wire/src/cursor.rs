@@ -1,6 +1,8 @@
 //! Numbers in network byte order, one after another. Lengths are checked before: reading past the end gives zeros,
 //! writing past the end writes nothing.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use baton_packet::{FLOW_KEY_LEN, FlowKey, Seq};
 
 use crate::WireError;
@@ -18,6 +20,10 @@ pub(crate) enum Kind {
     ReleaseAnswer = 4,
     Notices = 5,
     Heartbeat = 6,
+    Pass = 7,
+    Entries = 8,
+    Ask = 9,
+    Truth = 10,
 }
 
 impl Kind {
@@ -43,6 +49,10 @@ impl Kind {
             Kind::ReleaseAnswer,
             Kind::Notices,
             Kind::Heartbeat,
+            Kind::Pass,
+            Kind::Entries,
+            Kind::Ask,
+            Kind::Truth,
         ]
         .into_iter()
         .find(|known| *known as u8 == kind)
@@ -131,4 +141,16 @@ impl<'a> Writer<'a> {
     pub(crate) fn u32(&mut self, number: u32) -> &mut Self {
         self.bytes(&number.to_be_bytes())
     }
+}
+
+/// IPv4 as `::ffff:a.b.c.d`.
+pub(crate) fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+pub(crate) fn address(octets: [u8; 16]) -> IpAddr {
+    Ipv6Addr::from(octets).to_canonical()
 }

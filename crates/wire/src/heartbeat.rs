@@ -1,20 +1,35 @@
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::cursor::{Kind, Reader, Writer};
+use crate::cursor::{Kind, Reader, Writer, address, octets};
 use crate::{Key, Keys, WireError};
 
-/// Findings in one heartbeat; with them it fits into any path's MTU.
+/// Findings in one heartbeat.
 pub const MAX_FINDINGS: usize = 56;
 
-const HEADER: usize = 56;
+/// Proxies of one cluster, and so nodes in one heartbeat.
+pub const MAX_PROXIES: usize = 32;
+
+const HEADER: usize = 72;
 const EACH: usize = 20;
+const ADDRESS: usize = 16;
+
+/// A longer one would not fit into any path's MTU (IPv6's least, 1280, less headers).
+const LONGEST: usize = 1232;
 
 const TIMESTAMPS: u8 = 1;
 const SACK: u8 = 2;
 const WINDOW_SCALING: u8 = 4;
 const SYNCOOKIES: u8 = 8;
+
+const READY: u8 = 1;
+const DRAINING: u8 = 2;
+const LEAVING: u8 = 4;
+const MINORITY: u8 = 8;
+
+/// Where the number of nodes is.
+const NODES: usize = 55;
 
 /// I am here: between nodes, all the time.
 ///
@@ -30,10 +45,16 @@ const SYNCOOKIES: u8 = 8;
 /// |           sequence            | 32
 /// +-------------------------------+
 /// |             echo              | 40
-/// +---------------+---------------+
-/// |   interval    |       0       | 48
-/// +---------------+---------------+ 56, then for each finding (20 bytes)
+/// +---------------+-------+---+---+
+/// |   interval    |workld.|flg|cnt| 48   cnt: nodes
+/// +---------------+-------+---+---+
+/// |        cluster clock          | 56
+/// +-------------------------------+
+/// |            digest             | 64
+/// +-------------------------------+ 72, then for each finding (20 bytes)
 /// |  VIP address (16) |port|why| 0|
+/// +-------------------------------+ then for each node
+/// |         address (16)          |
 /// +-------------------------------+
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +74,29 @@ pub struct Heartbeat {
     pub accepts: Accepts,
     /// Why its servers cannot be used; empty: they can.
     pub findings: Vec<Finding>,
+    /// How much of the sender's own capacity is available (per mille).
+    pub workload: u16,
+    /// What it is doing.
+    pub state: State,
+    /// A proxy: the cluster clock (ms). A back end: the newest that it has seen in a header, and the time since then; 0: none.
+    pub clock: u64,
+    /// Of the part of the configuration that all nodes have in common.
+    pub digest: u64,
+    /// A proxy: the proxies, itself included, that it takes for live. A back end: the proxies that it hears. At most [`MAX_PROXIES`].
+    pub nodes: Vec<IpAddr>,
+}
+
+/// What a node is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// It knows enough to be given its part.
+    pub ready: bool,
+    /// It shall be given nothing new.
+    pub draining: bool,
+    /// It is about to end.
+    pub leaving: bool,
+    /// A proxy that hears no majority: its list of nodes says nothing about those that are missing.
+    pub minority: bool,
 }
 
 /// What a node does in the cluster.
@@ -62,6 +106,8 @@ pub enum Role {
     Proxy,
     /// Adopts flows.
     Backend,
+    /// Spreads packets over proxies.
+    Balancer,
 }
 
 /// TCP options that a kernel takes over from a handshake that it has not seen, and whether it does so at all.
@@ -161,18 +207,21 @@ impl fmt::Display for Reason {
 }
 
 impl Heartbeat {
-    /// The datagram. No more than [`MAX_FINDINGS`] go into it.
+    /// The datagram. No more than [`MAX_PROXIES`] nodes and [`MAX_FINDINGS`] go into it, and no more findings than fit into any path's MTU.
     pub fn encode(&self, key: &Key) -> Vec<u8> {
-        let findings = &self.findings[..self.findings.len().min(MAX_FINDINGS)];
+        let nodes = &self.nodes[..self.nodes.len().min(MAX_PROXIES)];
+        let room = (LONGEST - HEADER - ADDRESS * nodes.len()) / EACH;
+        let findings = &self.findings[..self.findings.len().min(MAX_FINDINGS).min(room)];
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-        let accepts = self.accepts;
-        let mut message = vec![0; HEADER + EACH * findings.len()];
+        let (accepts, state) = (self.accepts, self.state);
+        let mut message = vec![0; HEADER + EACH * findings.len() + ADDRESS * nodes.len()];
         let mut fields = Writer::new(&mut message);
         fields
             .bytes(&Kind::Heartbeat.prefix())
             .u8(match self.role {
                 Role::Proxy => 1,
                 Role::Backend => 2,
+                Role::Balancer => 3,
             })
             .u8(flag(accepts.timestamps, TIMESTAMPS)
                 | flag(accepts.sack, SACK)
@@ -184,13 +233,23 @@ impl Heartbeat {
             .bytes(&self.sequence.to_be_bytes())
             .bytes(&self.echo.to_be_bytes())
             .u32(u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX))
-            .skip(4);
+            .u16(self.workload)
+            .u8(flag(state.ready, READY)
+                | flag(state.draining, DRAINING)
+                | flag(state.leaving, LEAVING)
+                | flag(state.minority, MINORITY))
+            .u8(nodes.len() as u8)
+            .bytes(&self.clock.to_be_bytes())
+            .bytes(&self.digest.to_be_bytes());
         for Finding { vip, reason } in findings {
             fields
                 .bytes(&octets(vip.ip()))
                 .u16(vip.port())
                 .u8(reason.number())
                 .skip(1);
+        }
+        for node in nodes {
+            fields.bytes(&octets(*node));
         }
         key.seal(&mut message, &[]);
         message
@@ -203,27 +262,33 @@ impl Heartbeat {
     pub fn decode(message: &[u8], keys: &Keys) -> Result<Heartbeat, WireError> {
         let mut fields = Reader(message.get(4..).unwrap_or_default());
         let (role, accepts, count) = (fields.u8(), fields.u8(), usize::from(fields.u16()));
-        if count > MAX_FINDINGS {
+        let nodes = message.get(NODES).copied().map_or(0, usize::from);
+        if count > MAX_FINDINGS || nodes > MAX_PROXIES {
             return Err(WireError::Length(message.len()));
         }
-        Kind::Heartbeat.check(message, HEADER + EACH * count)?;
+        Kind::Heartbeat.check(message, HEADER + EACH * count + ADDRESS * nodes)?;
         keys.open(message, &[])?;
         fields.bytes::<8>();
         let node = address(fields.bytes());
         let (sequence, echo) = (fields.bytes(), fields.bytes());
         let interval = Duration::from_millis(fields.u32().into());
-        fields.bytes::<4>();
+        let (workload, state) = (fields.u16(), fields.u8());
+        fields.bytes::<1>();
+        let (clock, digest) = (fields.bytes(), fields.bytes());
         let findings = (0..count).map(|_| {
             let vip = SocketAddr::new(address(fields.bytes()), fields.u16());
             let reason = Reason::of(fields.u8());
             fields.bytes::<1>();
             Finding { vip, reason }
         });
+        let findings = findings.collect();
+        let nodes = (0..nodes).map(|_| address(fields.bytes())).collect();
         Ok(Heartbeat {
             node,
             role: match role {
                 1 => Role::Proxy,
                 2 => Role::Backend,
+                3 => Role::Balancer,
                 other => return Err(WireError::Value(other)),
             },
             sequence: u64::from_be_bytes(sequence),
@@ -235,19 +300,17 @@ impl Heartbeat {
                 window_scaling: accepts & WINDOW_SCALING != 0,
                 syncookies: accepts & SYNCOOKIES != 0,
             },
-            findings: findings.collect(),
+            findings,
+            workload,
+            state: State {
+                ready: state & READY != 0,
+                draining: state & DRAINING != 0,
+                leaving: state & LEAVING != 0,
+                minority: state & MINORITY != 0,
+            },
+            clock: u64::from_be_bytes(clock),
+            digest: u64::from_be_bytes(digest),
+            nodes,
         })
     }
-}
-
-/// IPv4 as `::ffff:a.b.c.d`.
-fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
-}
-
-fn address(octets: [u8; 16]) -> IpAddr {
-    Ipv6Addr::from(octets).to_canonical()
 }

@@ -1,8 +1,9 @@
 use crate::cursor::Kind;
 use crate::notice::decode_notices;
-use crate::{Heartbeat, Keys, Notice, Release, ReleaseAnswer};
+use crate::replica::decode_replicas;
+use crate::{Ask, Heartbeat, Keys, Notice, Release, ReleaseAnswer, Replica, Truth};
 
-/// A datagram that a node's user space receives. (`bind` and `forward` are taken by the agent's BPF program.)
+/// A datagram that a node's user space receives. (`bind`, `forward` and `pass` are taken by BPF programs.)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// To a back end.
@@ -13,6 +14,12 @@ pub enum Message {
     Notices(Vec<Notice>),
     /// To any node.
     Heartbeat(Heartbeat),
+    /// To a proxy.
+    Entries(Vec<Replica>),
+    /// To whoever may have a flow.
+    Ask(Ask),
+    /// To a proxy.
+    Truth(Truth),
 }
 
 /// Why a datagram is not taken.
@@ -51,7 +58,10 @@ impl Message {
             }
             Kind::Notices => decode_notices(datagram, keys).map(Message::Notices),
             Kind::Heartbeat => Heartbeat::decode(datagram, keys).map(Message::Heartbeat),
-            other @ (Kind::Bind | Kind::Forward) => Err(WireError::Kind(other as u8)),
+            Kind::Entries => decode_replicas(datagram, keys).map(Message::Entries),
+            Kind::Ask => Ask::decode(datagram, keys).map(Message::Ask),
+            Kind::Truth => Truth::decode(datagram, keys).map(Message::Truth),
+            other @ (Kind::Bind | Kind::Forward | Kind::Pass) => Err(WireError::Kind(other as u8)),
         }
     }
 }

@@ -4,9 +4,10 @@
 
 use baton_packet::{FlowKey, Seq};
 use baton_wire::{
-    Accepts, BIND_LEN, Bind, FORWARD_HEADER, Finding, Heartbeat, Key, Keys, MAX_FINDINGS,
-    MAX_NOTICES, Message, Notice, Outcome, Reason, Release, ReleaseAnswer, Role, Scales, What,
-    WireError, decode_notices, encode_notices,
+    Accepts, Ask, BIND_LEN, Bind, FORWARD_HEADER, Fate, Finding, Heartbeat, Holder, Key, Keys,
+    Known, MAX_NOTICES, MAX_PROXIES, MAX_REPLICAS, Message, Notice, Outcome, Reason, Release,
+    ReleaseAnswer, Replica, Role, Scales, State, What, WireError, decode_notices, encode_notices,
+    encode_replicas, pass_header,
 };
 use proptest::prelude::*;
 
@@ -88,6 +89,75 @@ fn heartbeat() -> Heartbeat {
             vip: "198.51.100.7:80".parse().unwrap(),
             reason: Reason::NoListener,
         }],
+        workload: 750,
+        state: State {
+            ready: true,
+            minority: true,
+            ..State::default()
+        },
+        clock: 0x2122_2324_2526_2728,
+        digest: 0x3132_3334_3536_3738,
+        nodes: vec![
+            "192.0.2.11".parse().unwrap(),
+            "2001:db8::12".parse().unwrap(),
+        ],
+    }
+}
+
+fn known() -> Known {
+    Known {
+        timestamps: true,
+        sack: false,
+        scales: Some(Scales {
+            client: 10,
+            server: 7,
+        }),
+        pinned: true,
+        mss: 1460,
+        epoch: 0x0102_0304,
+        seq: Seq(0x1122_3344),
+        ack: Seq(0x5566_7788),
+        boundary: Seq(0x1122_3399),
+        requests: 3,
+        bodiless: 0b101,
+        next: Seq(0x99aa_bbcc),
+    }
+}
+
+fn ask() -> Ask {
+    Ask {
+        key: flow(),
+        nonce: 0x0a0b_0c0d,
+    }
+}
+
+fn replica() -> Replica {
+    Replica {
+        key: flow(),
+        holder: Holder::Server("192.0.2.21".parse().unwrap()),
+        pinned: true,
+        confirmed: false,
+        reused: false,
+        closing: true,
+        timestamps: true,
+        sack: false,
+        wscale: Some(9),
+        mss: 1460,
+        epoch: 1,
+        boundary: Seq(2),
+        bind_seq: Seq(3),
+        bind_ack: Seq(4),
+        unconfirmed: Seq(5),
+        header_end: Seq(6),
+        header_ack: Seq(7),
+        requests: 8,
+        bodiless: 9,
+        newest_ack: Seq(10),
+        newest_tsval: 11,
+        min_rtt_ms: None,
+        window: 12,
+        first_seq: Seq(13),
+        first_ack: Seq(14),
     }
 }
 
@@ -148,14 +218,44 @@ fn vector_heartbeat() {
                     00000000000000000000ffffc0000215\
                     0102030405060708\
                     1112131415161718\
-                    000000c800000000\
-                    00000000000000000000ffffc633640700500200";
-    assert_vector(&heartbeat().encode(&key()), expected, "52dd4c457e3ef55c");
+                    000000c802ee0902\
+                    2122232425262728\
+                    3132333435363738\
+                    00000000000000000000ffffc633640700500200\
+                    00000000000000000000ffffc000020b\
+                    20010db8000000000000000000000012";
+    assert_vector(&heartbeat().encode(&key()), expected, "53f45c6e099e61fa");
 }
 
 #[test]
-fn vector_forward() {
+fn vector_ask() {
+    let expected = format!("4254010900000000TAG{FLOW}{}0a0b0c0d", "00".repeat(32));
+    assert_vector(&ask().encode(&key()), &expected, "f9ecb1c5e5de1bfd");
+}
+
+#[test]
+fn vector_truth() {
+    let expected = format!(
+        "4254010a030d05b4TAG{FLOW}000000a701020304112233445566778811223399000000030000000599aabbcc0a0b0c0d"
+    );
+    let truth = ask().answer(Fate::Released(known()));
+    assert_vector(&truth.encode(&key()), &expected, "d2ee99dad65f165b");
+}
+
+#[test]
+fn vector_entries() {
+    let numbers: String = (1..12).map(|number| format!("{number:08x}")).collect();
+    let expected = format!(
+        "4254010800010000TAG{FLOW}0211050900000000000000000000ffffc0000215{numbers}ffffffff000c05b40000000d0000000e00000000"
+    );
+    let message = encode_replicas(&[replica()], &key()).next().unwrap();
+    assert_vector(&message, &expected, "8725a28d4f090c29");
+}
+
+#[test]
+fn vectors_without_a_tag() {
     assert_eq!(hex(&FORWARD_HEADER), "4254010200000000");
+    assert_eq!(hex(&pass_header(2)), "4254010702000000");
 }
 
 /// The tags were computed by another implementation of SipHash.
@@ -208,6 +308,17 @@ fn every_single_bit_counts() {
             Message::decode(&flipped(&alive, bit), &keys()).is_err(),
             "heartbeat, bit {bit}"
         );
+    }
+    let others = [
+        ask().encode(&key()).to_vec(),
+        ask().answer(Fate::Held(known())).encode(&key()).to_vec(),
+        encode_replicas(&[replica()], &key()).next().unwrap(),
+    ];
+    for message in others {
+        for bit in 0..8 * message.len() {
+            let read = Message::decode(&flipped(&message, bit), &keys());
+            assert!(read.is_err(), "kind {}, bit {bit}", message[3]);
+        }
     }
     for bit in 0..8 * BIND_LEN {
         assert!(
@@ -263,7 +374,7 @@ fn errors_say_what_is_wrong() {
     );
     assert_eq!(with(0, b'X'), Err(WireError::Magic));
     assert_eq!(with(2, 2), Err(WireError::Version(2)));
-    assert_eq!(with(3, 9), Err(WireError::Kind(9)));
+    assert_eq!(with(3, 99), Err(WireError::Kind(99)));
     assert_eq!(
         with(3, 1),
         Err(WireError::Kind(1)),
@@ -352,7 +463,87 @@ proptest! {
     }
 
     #[test]
-    fn heartbeats_go_round(bits: [bool; 5], numbers: [u64; 2], interval: u32, findings in proptest::collection::vec((any::<std::net::SocketAddrV4>(), 0u8..9), 0..MAX_FINDINGS)) {
+    fn truths_go_round(flags: [bool; 4], scales in (0u8..15, 0u8..15), mss: u16, words: [u32; 8], state in 0..5) {
+        let known = Known {
+            timestamps: flags[0],
+            sack: flags[1],
+            scales: flags[2].then_some(Scales { client: scales.0, server: scales.1 }),
+            pinned: flags[3],
+            mss,
+            epoch: words[0],
+            seq: Seq(words[1]),
+            ack: Seq(words[2]),
+            boundary: Seq(words[3]),
+            requests: words[4],
+            bodiless: words[5],
+            next: Seq(words[6]),
+        };
+        let fate = match state {
+            0 => Fate::Held(known),
+            1 => Fate::Unknown,
+            2 => Fate::Released(known),
+            3 => Fate::Ended(known),
+            _ => Fate::Forgotten,
+        };
+        let ask = Ask { nonce: words[7], ..ask() };
+        prop_assert_eq!(Message::decode(&ask.encode(&key()), &keys()), Ok(Message::Ask(ask)));
+        let truth = ask.answer(fate);
+        prop_assert_eq!(Message::decode(&truth.encode(&key()), &keys()), Ok(Message::Truth(truth)));
+    }
+
+    #[test]
+    fn replicas_go_round(count in 0..30usize, flags: [bool; 6], scale in proptest::option::of(0u8..15), words: [u32; 8], holder in 0..4usize, server: [u8; 16]) {
+        let server = std::net::Ipv6Addr::from(server).to_canonical();
+        let replica = Replica {
+            holder: [Holder::Nobody, Holder::Server(server), Holder::Relay(server), Holder::Reset][holder],
+            pinned: flags[0],
+            confirmed: flags[1],
+            reused: flags[2],
+            closing: flags[3],
+            timestamps: flags[4],
+            sack: flags[5],
+            wscale: scale,
+            epoch: words[0],
+            boundary: Seq(words[1]),
+            newest_ack: Seq(words[2]),
+            newest_tsval: words[3],
+            min_rtt_ms: Some(words[4] >> 1),
+            window: words[5] as u16,
+            first_seq: Seq(words[6]),
+            first_ack: Seq(words[7]),
+            ..replica()
+        };
+        let all: Vec<_> = (0..count as u32).map(|i| Replica { requests: i, ..replica }).collect();
+        let mut read = Vec::new();
+        for message in encode_replicas(&all, &key()) {
+            prop_assert!(message.len() <= 1400);
+            let Ok(Message::Entries(some)) = Message::decode(&message, &keys()) else {
+                panic!("not read");
+            };
+            prop_assert!(some.len() <= MAX_REPLICAS);
+            read.extend(some);
+        }
+        prop_assert_eq!(read, all);
+    }
+
+    #[test]
+    fn heartbeats_fit_and_lose_findings_before_nodes(findings in 0..100usize, nodes in 0..50usize) {
+        let sent = Heartbeat {
+            findings: vec![heartbeat().findings[0]; findings],
+            nodes: vec![heartbeat().nodes[0]; nodes],
+            ..heartbeat()
+        };
+        let message = sent.encode(&key());
+        prop_assert!(message.len() <= 1232);
+        let Ok(Message::Heartbeat(read)) = Message::decode(&message, &keys()) else {
+            panic!("not read");
+        };
+        prop_assert_eq!(read.nodes.len(), nodes.min(MAX_PROXIES));
+        prop_assert!(read.findings.len() >= findings.min(32));
+    }
+
+    #[test]
+    fn heartbeats_go_round(bits: [bool; 9], nodes in proptest::collection::vec(any::<[u8; 16]>(), 0..5), numbers: [u64; 4], workload: u16, interval: u32, findings in proptest::collection::vec((any::<std::net::SocketAddrV4>(), 0u8..9), 0..50)) {
         let findings = findings.into_iter().map(|(vip, reason)| {
             let reason = match reason {
                 1 => Reason::NotServed,
@@ -365,7 +556,12 @@ proptest! {
             Finding { vip: vip.into(), reason }
         });
         let sent = Heartbeat {
-            role: if bits[0] { Role::Proxy } else { Role::Backend },
+            role: if bits[0] { Role::Proxy } else { Role::Balancer },
+            workload,
+            state: State { ready: bits[5], draining: bits[6], leaving: bits[7], minority: bits[8] },
+            clock: numbers[2],
+            digest: numbers[3],
+            nodes: nodes.into_iter().map(|octets| std::net::Ipv6Addr::from(octets).to_canonical()).collect(),
             accepts: Accepts { timestamps: bits[1], sack: bits[2], window_scaling: bits[3], syncookies: bits[4] },
             sequence: numbers[0],
             echo: numbers[1],
@@ -377,7 +573,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_is_read_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..9) {
+    fn anything_is_read_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..13) {
         for (at, byte) in [b'B', b'T', 1, kind].into_iter().enumerate() {
             if let Some(place) = bytes.get_mut(at) {
                 *place = byte;

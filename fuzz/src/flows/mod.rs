@@ -13,7 +13,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use baton_flow::{
     Action, Choice, ClientOptions, Decide, Entry, Event, Limits, Now, Owner, PoolId, ServerId,
-    Table, Target,
+    Table, Target, View,
 };
 use baton_packet::{Flags, FlowKey, RequestHead, Segment, Timestamps};
 use baton_wire::{Notice, Outcome, Release, ReleaseAnswer};
@@ -70,7 +70,7 @@ struct World {
 impl World {
     fn new(script: &Script) -> World {
         World {
-            owner: Owner::new(limits(&script.budget)),
+            owner: Owner::new(limits(&script.budget), View::alone(1)),
             table: Entries::default(),
             now: Now {
                 mono: Duration::from_secs(1000),
@@ -159,6 +159,7 @@ impl World {
             vip: VIP,
             segment,
             fresh: fresh.then_some(options),
+            doubt: false,
         });
     }
 
@@ -213,7 +214,10 @@ impl World {
     fn health(&mut self, server: ServerId) {
         if self.decide.out.insert(server) {
             for key in (0..3).map(key) {
-                self.handle(Event::Lost { key, server });
+                self.handle(Event::Lost {
+                    key,
+                    holder: Target::Server(server),
+                });
             }
             return;
         }
@@ -382,7 +386,7 @@ impl Decide for ByPath {
             };
         };
         let fits = |server: &ServerId| {
-            server.0 % 10 == pool && !excluded.contains(server) && !self.is_out(*server)
+            server.0 % 10 == pool && !excluded.contains(server) && !self.out.contains(server)
         };
         let others = (0..).map(|i| ServerId(10 * i + pool));
         let server = present.into_iter().chain(others).find(fits);
@@ -392,7 +396,11 @@ impl Decide for ByPath {
         }
     }
 
-    fn is_out(&self, server: ServerId) -> bool {
-        self.out.contains(&server)
+    fn is_out(&self, holder: Target) -> bool {
+        matches!(holder, Target::Server(server) if self.out.contains(&server))
+    }
+
+    fn holders(&self) -> Vec<Target> {
+        Vec::new()
     }
 }

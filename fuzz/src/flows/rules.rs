@@ -25,6 +25,7 @@ impl Before {
         let key = match event {
             Event::Segment { key, .. } | Event::Lost { key, .. } => key,
             Event::Answer(answer) => &answer.key,
+            Event::Truth { truth, .. } => &truth.key,
             Event::Notice(notice) => &notice.key,
         };
         let Some(entry) = table.get(key) else {
@@ -54,7 +55,7 @@ impl Before {
                     && is_bind(notice.epoch, notice.seq)
                     && !entry.newest_ack.after(entry.bind_ack)
             }
-            Event::Lost { .. } => false,
+            Event::Lost { .. } | Event::Truth { .. } => false,
         };
         Before {
             freed: freed.then_some(*key),

@@ -169,6 +169,7 @@ fn held_bytes_are_bounded_and_a_small_request_finds_room() {
             vip: VIP,
             segment,
             fresh: None,
+            doubt: false,
         });
         assert!(bench.owner.held_bytes() <= limit);
         counts(&actions, Counter::OverLimit)

@@ -16,7 +16,7 @@ fn dead(request: &[u8]) -> Bench {
 fn lost(bench: &mut Bench) -> Vec<Action> {
     bench.handle(Event::Lost {
         key: key(),
-        server: DEAD,
+        holder: Target::Server(DEAD),
     })
 }
 
@@ -169,7 +169,7 @@ fn what_is_answered_is_not_kept_and_what_is_kept_has_a_bound() {
 fn dead_and_known(request: &[u8]) -> Bench {
     const KNOWN: u64 = 9;
     let mut bench = dead(request);
-    bench.owner = Owner::new(limits());
+    bench.owner = Owner::new(limits(), View::alone(TERM));
     let clock = bench.now.clock_ms;
     bench.entry_mut().known = KNOWN;
     bench.entry_mut().newest_tsval = clock;

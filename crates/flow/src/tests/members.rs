@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use baton_wire::{Accepts, Heartbeat, Role};
+use baton_wire::{Accepts, Heartbeat, Role, State};
 
 use crate::{Heard, Members, Standing};
 
@@ -22,6 +22,14 @@ fn node(last: u8, role: Role, base: u64) -> Members {
         interval: INTERVAL,
         accepts: Accepts::ALL,
         findings: Vec::new(),
+        workload: 1000,
+        state: State {
+            ready: true,
+            ..State::default()
+        },
+        clock: 0,
+        digest: 0,
+        nodes: Vec::new(),
     };
     Members::new(own, base, Duration::from_secs(1000))
 }
@@ -210,6 +218,14 @@ fn only_configured_back_ends_and_a_bounded_number_of_proxies_are_known() {
         interval: INTERVAL,
         accepts: Accepts::ALL,
         findings: Vec::new(),
+        workload: 1000,
+        state: State {
+            ready: true,
+            ..State::default()
+        },
+        clock: 0,
+        digest: 0,
+        nodes: Vec::new(),
     };
     let heard = pair.proxy.hear(now, stranger(99, Role::Backend));
     assert_eq!(heard, Heard::Ignored);

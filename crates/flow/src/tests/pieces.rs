@@ -238,7 +238,7 @@ fn a_server_that_is_out_with_half_a_next_head_acknowledged_costs_a_reset() {
     bench.decide.out.push(ServerId(1));
     let actions = bench.handle(Event::Lost {
         key: key(),
-        server: ServerId(1),
+        holder: Target::Server(ServerId(1)),
     });
     assert!(
         brief(&actions).contains("+reset"),

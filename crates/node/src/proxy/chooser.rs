@@ -104,7 +104,14 @@ impl Chooser {
 }
 
 impl Decide for Chooser {
-    fn is_out(&self, ServerId(slot): ServerId) -> bool {
+    fn holders(&self) -> Vec<Target> {
+        Vec::new() // until the agents answer
+    }
+
+    fn is_out(&self, holder: Target) -> bool {
+        let Target::Server(ServerId(slot)) = holder else {
+            return false;
+        };
         let node = self.nodes.get(usize::from(slot));
         node.is_some_and(|node| self.health.borrow().is_out(*node))
     }

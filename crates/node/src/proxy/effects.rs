@@ -111,6 +111,7 @@ impl Effects {
             Action::Say { key, segment } => self.say(&key, &segment),
             Action::Reset { key, seq, ack } => self.reset(&key, seq, ack),
             Action::Learn(lesson) => self.learn(&lesson, chooser),
+            Action::Ask { .. } | Action::Pass { .. } => {}
             Action::Count(counter) => self.numbers.count(counter),
         }
     }
@@ -148,6 +149,7 @@ impl Effects {
             let sent = match to {
                 Target::Server(server) => self.to_server(server, &self.packet),
                 Target::Relay => self.to_relay(key, &self.packet),
+                Target::Peer(_) => continue,
             };
             self.note(sent);
         }

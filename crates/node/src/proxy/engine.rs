@@ -11,7 +11,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use baton_flow::{Action, ClientOptions, Decide as _, Event, Heard, Limits, Now, Owner, Standing};
+use baton_flow::{
+    Action, ClientOptions, Decide as _, Event, Heard, Limits, Now, Owner, Standing, Target, View,
+};
 use baton_kernel::{Clock, Events, Punt, Queue, Told, abi};
 use baton_packet::{FlowKey, Segment};
 use baton_policy::{Mechanism, ServerId};
@@ -124,7 +126,7 @@ impl Orders {
             .expect(baton_kernel::monotonic(), rules.agents.keys().copied());
         let (sender, orders) = channel();
         let (woken, wake) = io::pipe()?;
-        let (owner, mut chooser) = (Owner::new(rules.limits), rules.chooser);
+        let (owner, mut chooser) = (Owner::new(rules.limits, View::alone(1)), rules.chooser);
         let mut lessons = program
             .known()
             .map(|known| Lessons::new(known, config.proxy.known_requests));
@@ -294,6 +296,7 @@ impl Engine {
                         vip: punt.vip,
                         segment,
                         fresh,
+                        doubt: false,
                     });
                 }
                 Err(error) => {
@@ -330,7 +333,9 @@ impl Engine {
                         self.publish();
                     }
                 }
-                Ok(Message::Release(_)) => self.numbers.trouble(Trouble::BadMessage),
+                Ok(
+                    Message::Truth(_) | Message::Entries(_) | Message::Ask(_) | Message::Release(_),
+                ) => self.numbers.trouble(Trouble::BadMessage),
                 Err(error) => {
                     tracing::trace!(%from, %error, "message");
                     self.numbers.trouble(Trouble::BadMessage);
@@ -399,8 +404,9 @@ impl Engine {
             let Some((key, server)) = self.lost.pop_front() else {
                 return;
             };
-            if self.chooser.is_out(server) {
-                self.handle(Event::Lost { key, server });
+            let holder = Target::Server(server);
+            if self.chooser.is_out(holder) {
+                self.handle(Event::Lost { key, holder });
             }
         }
     }

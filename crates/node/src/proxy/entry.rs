@@ -20,6 +20,7 @@ pub(super) fn from_kernel(e: &flow_entry) -> Entry {
                 Target::Server(ServerId(e.server))
             }
         }),
+        term: 1, // until the kernel keeps it
         pinned: has(flag::PINNED),
         confirmed: has(flag::CONFIRMED),
         reused: has(flag::REUSED),
@@ -81,7 +82,7 @@ pub(super) fn to_kernel(e: &Entry) -> flow_entry {
         flags: bits(&flags),
         server: match e.bound {
             Some(Target::Server(server)) => server.0,
-            Some(Target::Relay) | None => NO_SERVER,
+            Some(Target::Relay | Target::Peer(_)) | None => NO_SERVER,
         },
         epoch: e.epoch,
         boundary: e.boundary.0,
@@ -144,6 +145,7 @@ mod tests {
                     seen: Duration::from_nanos(99),
                     claimed: on(1),
                     known: u64::from(bits),
+                    term: 1,
                     ..entry
                 };
                 assert_eq!(from_kernel(&to_kernel(&entry)), entry);

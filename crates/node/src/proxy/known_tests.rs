@@ -150,6 +150,7 @@ impl Bench {
             vip: VIP,
             segment: segment.clone(),
             fresh,
+            doubt: false,
         };
         let now = Now {
             mono: Duration::ZERO,
@@ -196,8 +197,12 @@ impl Decide for Always {
         }
     }
 
-    fn is_out(&self, _: ServerId) -> bool {
+    fn is_out(&self, _: Target) -> bool {
         false
+    }
+
+    fn holders(&self) -> Vec<Target> {
+        Vec::new()
     }
 }
 

@@ -99,7 +99,7 @@ impl World {
         match to {
             _ if punted => self.owner(later(segment)),
             Target::Server(server) => self.put(Packet::Forward(server, segment)),
-            Target::Relay => panic!("nothing goes to the relay here"),
+            Target::Relay | Target::Peer(_) => panic!("nothing goes to the relay here"),
         }
     }
 
