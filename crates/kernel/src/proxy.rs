@@ -12,6 +12,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,21 +117,23 @@ impl Flows {
         Ok(stay)
     }
 
-    /// Flows that are bound to one of these servers (indices), and of which no packet came for `silence`; at most `most`.
+    /// Flows that are bound to one of these servers (indices), and of which no packet came for a time in its range; at most `most`.
     pub fn bound_to(
         &self,
-        servers: &[u16],
-        silence: Duration,
+        servers: &BTreeMap<u16, Range<Duration>>,
         most: usize,
     ) -> Result<Vec<(FlowKey, u16)>> {
         let now = monotonic().as_nanos() as u64;
         let mut found = Vec::new();
         self.0.visit(|key, entry| {
-            let is_bound = entry.state == abi::flow_state::BOUND
-                && entry.flags & abi::flow_flags::LOCAL == 0
-                && servers.contains(&entry.server);
-            let silent = u128::from(now.saturating_sub(entry.seen_ns)) > silence.as_nanos();
-            if is_bound && silent && found.len() < most {
+            let is_bound =
+                entry.state == abi::flow_state::BOUND && entry.flags & abi::flow_flags::LOCAL == 0;
+            let silent = Duration::from_nanos(now.saturating_sub(entry.seen_ns));
+            let is_meant = || {
+                let range = servers.get(&entry.server);
+                range.is_some_and(|range| range.contains(&silent))
+            };
+            if is_bound && found.len() < most && is_meant() {
                 found.extend(key_from_bytes(key).map(|key| (key, entry.server)));
             }
         })?;

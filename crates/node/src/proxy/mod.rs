@@ -22,6 +22,8 @@ mod numbers;
 mod plan;
 mod taught;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,10 @@ const SWEEP: Duration = Duration::from_secs(5);
 const SWEEP_SHARE: u32 = 50;
 /// Flows of servers that are out, dealt with after one look at the table.
 const LOST_AT_ONCE: usize = 16_384;
+
+/// A flow without packets for so long is idle, and is not lost before its server has been out for the other time.
+const IDLE: Duration = Duration::from_secs(5);
+const IDLE_WAIT: Duration = Duration::from_secs(10);
 
 /// Runs until asked to stop; then what it attached and added is gone, or stays for the next process.
 pub async fn run(mut context: Context) -> Result<()> {
@@ -103,8 +109,8 @@ pub async fn run(mut context: Context) -> Result<()> {
 
     let mut config = config;
     let mut plan = plan;
-    // Servers whose flows are lost, and when these are looked for.
-    let (mut out, mut look_at) = (Vec::new(), Instant::now());
+    // Servers whose flows are lost, since when, and when these are looked for.
+    let (mut out, mut look_at) = (BTreeMap::new(), Instant::now());
     let mut health = context.health.subscribe();
     let mut pause = SWEEP;
     loop {
@@ -124,16 +130,17 @@ pub async fn run(mut context: Context) -> Result<()> {
             Ok(()) = health.changed() => {
                 let health = Arc::clone(&health.borrow_and_update());
                 program.set_vips(&plan.offered(&config, &health))?;
-                out = plan.out(&health);
                 look_at = Instant::now();
+                let since = |slot| (slot, out.get(&slot).copied().unwrap_or(look_at));
+                out = plan.out(&health).into_iter().map(since).collect();
             }
             () = tokio::time::sleep_until(look_at.into()), if !out.is_empty() => {
                 let began = Instant::now();
-                let (flows, servers) = (program.flows(), out.clone());
+                let flows = program.flows();
                 let interval = config.cluster.heartbeat_interval;
-                // Who still hears from the client is not dead, whatever the heartbeats say.
-                let silence = interval * 3 / 2;
-                let found = tokio::task::spawn_blocking(move || flows.bound_to(&servers, silence, LOST_AT_ONCE)).await?;
+                let lost = |(slot, since): (&u16, &Instant)| (*slot, lost_when_silent(interval, since.elapsed()));
+                let servers = out.iter().map(lost).collect();
+                let found = tokio::task::spawn_blocking(move || flows.bound_to(&servers, LOST_AT_ONCE)).await?;
                 match found {
                     Ok(found) => orders.give(Order::Lost(found.into_iter().map(|(key, server)| (key, ServerId(server))).collect())),
                     Err(error) => tracing::warn!(%error, "the flows of servers that are out could not be found"),
@@ -163,6 +170,17 @@ pub async fn run(mut context: Context) -> Result<()> {
     Ok(())
 }
 
+/// For how long the client of a flow was silent that is lost because its server has been out for so long. Whose client was heard just now has a
+/// server that is there, whatever the heartbeats say. Who waits for nothing is in no hurry: the server may only have been held up.
+fn lost_when_silent(interval: Duration, out_for: Duration) -> Range<Duration> {
+    let longest = if out_for < IDLE_WAIT {
+        IDLE
+    } else {
+        Duration::MAX
+    };
+    interval * 3 / 2..longest
+}
+
 /// Flows keep what they are bound to: server and VIP slots never change their meaning.
 async fn reload(
     program: &mut baton_kernel::Proxy,
@@ -189,4 +207,25 @@ fn apply(program: &baton_kernel::Proxy, plan: &Plan) -> Result<()> {
     }
     program.set_vips(&plan.vips)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_flows_are_lost_only_when_their_server_stays_out() {
+        let seconds = Duration::from_secs_f64;
+        let is_lost = |silent, out_for| {
+            let interval = Duration::from_millis(200);
+            lost_when_silent(interval, seconds(out_for)).contains(&seconds(silent))
+        };
+        assert!(!is_lost(0.25, 0.0), "its server is not dead");
+        assert!(is_lost(0.35, 0.0), "it waits for an answer");
+        assert!(is_lost(4.9, 0.0));
+        assert!(!is_lost(5.1, 0.0), "it waits for nothing");
+        assert!(!is_lost(3600.0, 9.9));
+        assert!(is_lost(3600.0, 10.1));
+        assert!(!is_lost(0.25, 10.1));
+    }
 }
