@@ -37,6 +37,11 @@ impl<'a> Segment<'a> {
     }
 }
 
+/// The hardware address of whom a frame is for.
+pub(crate) fn destination(frame: &[u8]) -> Option<[u8; 6]> {
+    frame.get(..6)?.try_into().ok()
+}
+
 /// The hardware address of who sent a frame.
 pub(crate) fn source(frame: &[u8]) -> Option<[u8; 6]> {
     frame.get(6..12)?.try_into().ok()

@@ -5,6 +5,7 @@ mod graceful;
 mod load;
 mod many;
 mod moments;
+mod moves;
 mod network;
 mod nodes;
 mod programs;
@@ -17,6 +18,8 @@ use super::site::{ALL_ON, Site};
 use crate::cluster::{Lab, Options};
 use crate::impair::Way;
 use crate::report::{Counts, Recorder};
+use load::{MIXED, under_load};
+use moves::Lost;
 use programs::End;
 
 pub(super) use nodes::{TAKEN_FOR_GONE, whole};
@@ -63,6 +66,9 @@ pub(crate) fn run(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Res
     let mut three = Place::new(setting, |options| {
         (options.proxies, options.balancers) = (3, 1);
     });
+    three.case(recorder, "5/nothing-breaks", |lab, counts| {
+        nothing(lab, counts, seed, size.broken)
+    })?;
     moments(recorder, &mut three, "", &size)?;
     for (name, end) in [("killed", End::Killed), ("upgraded", End::HandedOver)] {
         three.case(
@@ -102,12 +108,29 @@ pub(crate) fn run(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Res
 /// 5.2 where nobody else could help.
 fn one_proxy(recorder: &mut Recorder, setting: &Setting<'_>, size: &Size) -> anyhow::Result<()> {
     let mut one = Place::new(setting, |_| ());
+    one.case(recorder, "5/nothing-breaks/one", |lab, counts| {
+        nothing(lab, counts, setting.options.seed, size.broken)
+    })?;
     for (name, end) in [("killed", End::Killed), ("upgraded", End::HandedOver)] {
         one.case(recorder, &format!("5.2/{name}"), |lab, counts| {
             programs::ends(lab, counts, size.file, end)
         })?;
     }
     Ok(())
+}
+
+/// Transfers alone: where these fail, no fault is to blame.
+fn nothing(
+    lab: &mut Lab,
+    counts: &mut Counts,
+    seed: u64,
+    duration: Duration,
+) -> anyhow::Result<String> {
+    let transfers = under_load(lab, counts, &MIXED, seed, |_, progress| {
+        std::thread::sleep(duration);
+        Ok(progress.transfers())
+    })?;
+    Ok(format!("{transfers} transfers"))
 }
 
 /// 5.1, on a cluster of one kind.
@@ -152,6 +175,14 @@ fn four(recorder: &mut Recorder, setting: &Setting<'_>, size: &Size) -> anyhow::
         (options.proxies, options.balancers) = (4, 1);
         options.tapped = &TAPPED;
     });
+    for (name, lost) in [
+        ("cut-after-release", Lost::ReleaseAnswer),
+        ("cut-before-bind", Lost::Bind),
+    ] {
+        four.case(recorder, &format!("5.1/{name}"), |lab, counts| {
+            moves::cut(lab, counts, lost)
+        })?;
+    }
     four.case(recorder, "5.3/two-of-four", |lab, counts| {
         many::two_of_four(lab, counts, seed)
     })?;
