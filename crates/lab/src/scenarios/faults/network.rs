@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::load::{MIXED, under_load};
-use super::nodes::{names, noticed, status, whole};
+use super::nodes::{live, names, noticed, whole};
 use crate::cluster::Lab;
 use crate::impair::frame::{datagram, source};
 use crate::impair::{Fate, Ruled, Way};
@@ -162,12 +162,11 @@ pub(super) fn lossy(lab: &Lab, hosts: &[String], seed: u64) -> anyhow::Result<Ve
 fn not_live(lab: &Lab, proxies: &[String]) -> anyhow::Result<usize> {
     let mut not = 0;
     for proxy in proxies {
-        let status = status(lab, proxy)?;
-        let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
-        let known = nodes
+        let live = live(lab, proxy)?;
+        not += proxies
             .iter()
-            .filter(|node| node["state"] != super::nodes::LIVE);
-        not += known.count();
+            .filter(|other| !live.contains(*other))
+            .count();
     }
     Ok(not)
 }

@@ -1,6 +1,6 @@
 //! What the nodes of a lab say: who is live, and whose counters move.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -9,14 +9,12 @@ use serde_json::Value;
 use crate::client::Connection;
 use crate::cluster::{Lab, wait_until};
 use crate::command;
-use crate::topology::{Host, Kind};
+use crate::topology::Host;
 
 /// Nodes notice that another is gone or back within this time (three heartbeats and a half, of a second at most), on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// What a node says in its log when it takes another for gone.
 pub(in crate::scenarios) const TAKEN_FOR_GONE: &str = "is out";
-/// How a node that is in is told.
-pub(super) const LIVE: &str = "live";
 /// What moves at the proxy that decides about a request.
 const DECISIONS: [&str; 4] = [
     "baton_binds_total",
@@ -153,71 +151,80 @@ pub(super) fn status(lab: &Lab, host: &str) -> anyhow::Result<Value> {
     serde_json::from_str(&text).context("baton status told no JSON")
 }
 
-/// How a node takes another: `live`, or why not.
+/// The proxies that a proxy or a balancer takes for live.
 ///
 /// # Errors
 /// When the node does not answer.
-fn state_of(lab: &Lab, viewer: &str, node: &str) -> anyhow::Result<String> {
-    let status = status(lab, viewer)?;
-    let nodes = status["nodes"].as_array().map_or(&[][..], Vec::as_slice);
-    let found = nodes.iter().find(|known| known["name"] == node);
-    Ok(found.map_or_else(
-        || "unknown".to_owned(),
-        |known| known["state"].as_str().unwrap_or_default().to_owned(),
-    ))
+pub(super) fn live(lab: &Lab, viewer: &str) -> anyhow::Result<BTreeSet<String>> {
+    let metrics = lab.metrics(viewer)?;
+    let named = metrics.iter().filter(|(_, value)| **value > 0);
+    Ok(named
+        .filter_map(|(series, _)| {
+            let families = ["baton_proxy_live", "baton_balancer_share_per_mille"];
+            let rest = families
+                .iter()
+                .find_map(|family| series.strip_prefix(family))?;
+            let name = rest.strip_prefix("{proxy=\"")?.strip_suffix("\"}")?;
+            Some(name.to_owned())
+        })
+        .collect())
 }
 
-/// Those who watch the proxies: proxies and balancers, but not `except`.
-fn watchers(lab: &Lab, except: &[&str]) -> Vec<String> {
-    let hosts = lab.topology.servers().into_iter();
-    hosts
-        .filter(|host| matches!(host.kind, Kind::Proxy | Kind::Balancer))
-        .map(|host| host.name)
-        .filter(|name| !except.contains(&name.as_str()))
-        .collect()
+/// Whether a balancer has the VIP.
+fn holds(lab: &Lab, balancer: &str) -> anyhow::Result<bool> {
+    Ok(lab.metric(balancer, "baton_balancer_holds")? == Some(1))
 }
 
 /// Waits until all others take these nodes for gone.
 ///
 /// # Errors
 /// When somebody does not.
-pub(super) fn noticed(lab: &Lab, gone: &[&str]) -> anyhow::Result<()> {
-    for watcher in watchers(lab, gone) {
-        for node in gone {
-            wait_until(
-                &format!("{watcher} takes {node} for gone"),
-                PATIENCE,
-                || Ok(state_of(lab, &watcher, node)? != LIVE),
-            )?;
-        }
-    }
-    Ok(())
+pub(in crate::scenarios) fn noticed(lab: &Lab, gone: &[&str]) -> anyhow::Result<()> {
+    agreed(lab, gone)
 }
 
-/// Waits until every proxy and balancer takes every other for live.
+/// Waits until every proxy and balancer takes every proxy for live, and one balancer has the VIP.
 ///
 /// # Errors
-/// When somebody does not, with what it says instead.
+/// When somebody does not.
 pub(in crate::scenarios) fn whole(lab: &Lab) -> anyhow::Result<()> {
-    let all = watchers(lab, &[]);
-    if all.len() == 1 {
+    agreed(lab, &[])
+}
+
+/// Waits until all but these take all but these for live, and no others.
+fn agreed(lab: &Lab, gone: &[&str]) -> anyhow::Result<()> {
+    if !lab.options.shared() {
         return Ok(());
     }
-    for watcher in &all {
-        for node in all.iter().filter(|node| *node != watcher) {
-            let mut state = String::new();
-            let waited = wait_until(
-                &format!("{watcher} takes {node} for live"),
-                PATIENCE,
-                || {
-                    state = state_of(lab, watcher, node)?;
-                    Ok(state == LIVE)
-                },
-            );
-            waited.with_context(|| format!("it says {state:?}"))?;
-        }
+    let left = |hosts: &[Host]| -> Vec<String> {
+        let names = names(hosts).into_iter();
+        names
+            .filter(|name| !gone.contains(&name.as_str()))
+            .collect()
+    };
+    let proxies = left(&lab.topology.proxies());
+    let balancers = left(&lab.topology.balancers());
+    let expected: BTreeSet<String> = proxies.iter().cloned().collect();
+    for viewer in proxies.iter().chain(&balancers) {
+        let mut seen = BTreeSet::new();
+        let waited = wait_until(
+            &format!("{viewer} takes {expected:?} for live"),
+            PATIENCE,
+            || {
+                seen = live(lab, viewer)?;
+                Ok(seen == expected)
+            },
+        );
+        waited.with_context(|| format!("it takes {seen:?} for live"))?;
     }
-    Ok(())
+    if balancers.is_empty() {
+        return Ok(());
+    }
+    wait_until("one balancer has the VIP", PATIENCE, || {
+        let holders = balancers.iter().map(|balancer| holds(lab, balancer));
+        let holders: Vec<bool> = holders.collect::<anyhow::Result<_>>()?;
+        Ok(holders.iter().filter(|holds| **holds).count() == 1)
+    })
 }
 
 /// All is as in the beginning: cables carry, programs run, everybody hears everybody.
