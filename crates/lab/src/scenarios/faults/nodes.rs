@@ -15,6 +15,10 @@ use crate::topology::Host;
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// What a node says in its log when it takes another for gone.
 pub(in crate::scenarios) const TAKEN_FOR_GONE: &str = "is out";
+/// How many proxies a proxy takes for live.
+const LIVE: &str = "baton_proxies{state=\"in\"}";
+/// Of which each proxy owns a part (docs/architecture.md).
+const SLOTS: u64 = 16_384;
 /// What moves at the proxy that decides about a request.
 const DECISIONS: [&str; 4] = [
     "baton_binds_total",
@@ -151,23 +155,23 @@ pub(super) fn status(lab: &Lab, host: &str) -> anyhow::Result<Value> {
     serde_json::from_str(&text).context("baton status told no JSON")
 }
 
-/// The proxies that a proxy or a balancer takes for live.
+/// How many proxies a proxy takes for live, itself included.
 ///
 /// # Errors
-/// When the node does not answer.
-pub(super) fn live(lab: &Lab, viewer: &str) -> anyhow::Result<BTreeSet<String>> {
-    let metrics = lab.metrics(viewer)?;
-    let named = metrics.iter().filter(|(_, value)| **value > 0);
-    Ok(named
-        .filter_map(|(series, _)| {
-            let families = ["baton_proxy_live", "baton_balancer_share_per_mille"];
-            let rest = families
-                .iter()
-                .find_map(|family| series.strip_prefix(family))?;
-            let name = rest.strip_prefix("{proxy=\"")?.strip_suffix("\"}")?;
-            Some(name.to_owned())
-        })
-        .collect())
+/// When it does not answer.
+pub(super) fn live(lab: &Lab, proxy: &str) -> anyhow::Result<u64> {
+    lab.counter(proxy, LIVE)
+}
+
+/// The proxies that a balancer gives packets to.
+fn given(lab: &Lab, balancer: &str) -> anyhow::Result<BTreeSet<String>> {
+    let metrics = lab.metrics(balancer)?;
+    let some = metrics.iter().filter(|(_, value)| **value > 0);
+    let name = |series: &str| {
+        let rest = series.strip_prefix("baton_balancer_share_per_mille{proxy=\"")?;
+        Some(rest.strip_suffix("\"}")?.to_owned())
+    };
+    Ok(some.filter_map(|(series, _)| name(series)).collect())
 }
 
 /// Whether a balancer has the VIP.
@@ -204,18 +208,31 @@ fn agreed(lab: &Lab, gone: &[&str]) -> anyhow::Result<()> {
     };
     let proxies = left(&lab.topology.proxies());
     let balancers = left(&lab.topology.balancers());
+    let mut seen = String::new();
+    let decided = wait_until("the proxies own all flows together", PATIENCE, || {
+        let (mut agree, mut owned) = (true, 0);
+        seen.clear();
+        for proxy in &proxies {
+            let metrics = lab.metrics(proxy)?;
+            let value = |series| metrics.get(series).copied().unwrap_or_default();
+            let (live, decides) = (value(LIVE), value("baton_decides"));
+            let slots = value("baton_owned_slots");
+            agree &= live == proxies.len() as u64 && decides == 1;
+            owned += slots;
+            seen += &format!("{proxy} sees {live}, owns {slots}, decides: {decides}; ");
+        }
+        Ok(agree && owned == SLOTS)
+    });
+    decided.with_context(|| seen.clone())?;
     let expected: BTreeSet<String> = proxies.iter().cloned().collect();
-    for viewer in proxies.iter().chain(&balancers) {
+    for balancer in &balancers {
         let mut seen = BTreeSet::new();
-        let waited = wait_until(
-            &format!("{viewer} takes {expected:?} for live"),
-            PATIENCE,
-            || {
-                seen = live(lab, viewer)?;
-                Ok(seen == expected)
-            },
-        );
-        waited.with_context(|| format!("it takes {seen:?} for live"))?;
+        let what = format!("{balancer} gives packets to {expected:?}");
+        let waited = wait_until(&what, PATIENCE, || {
+            seen = given(lab, balancer)?;
+            Ok(seen == expected)
+        });
+        waited.with_context(|| format!("it gives them to {seen:?}"))?;
     }
     if balancers.is_empty() {
         return Ok(());
