@@ -1,19 +1,21 @@
 //! What it costs that no proxy is missed: several proxies that tell each other of their flows, against one that has nobody to tell.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
-use super::faults::whole;
+use super::compare::Memory;
+use super::faults::{noticed, whole};
 use super::site::{ALL_ON, Site};
 use super::statistics::percentile;
 use super::{SERVERS, Setting};
-use crate::client::{Connection, Expected, Pace, Request, url, wrk};
-use crate::cluster::{Lab, POOLS, requirements};
+use crate::client::{Connection, Crowd, Expected, Pace, Request, url, wrk};
+use crate::cluster::{Lab, POOLS, requirements, wait_until};
 use crate::impair::Way;
 use crate::impair::frame::{datagram, source};
 use crate::report::{Counts, Recorder};
@@ -29,6 +31,13 @@ const OVERHEAD: u64 = 14 + 20 + 8;
 /// Requests a second, while control bytes are counted.
 const RATE: u32 = 300;
 const CONNECTIONS: usize = 16;
+/// Of two proxies.
+const STAYS: &str = "proxy1";
+const JOINS: &str = "proxy2";
+const TAKEN: &str = "baton_replicas_total{outcome=\"taken\"}";
+const PATIENCE: Duration = Duration::from_mins(2);
+/// After this time nobody is still busy with what came last.
+const SETTLE: Duration = Duration::from_secs(2);
 
 struct Effort {
     rounds: usize,
@@ -60,7 +69,12 @@ pub(crate) fn run(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Res
     rates(recorder, &mut sites, &effort)?;
     latencies(recorder, &mut sites, &effort)?;
     drop(sites);
-    control_bytes(recorder, setting, &effort)
+    control_bytes(recorder, setting, &effort)?;
+    joining(
+        recorder,
+        setting,
+        if setting.short { 5_000 } else { 50_000 },
+    )
 }
 
 fn site<'a>(setting: &Setting<'a>, proxies: u8, tapped: &'static [&'static str]) -> Site<'a> {
@@ -201,6 +215,51 @@ fn control_bytes(
     })?;
     if let Some(bytes) = bytes {
         recorder.sole_figure("control_bytes_per_request", bytes, "B");
+    }
+    Ok(())
+}
+
+/// A proxy starts with nothing while the other one knows many flows.
+fn joining(recorder: &mut Recorder, setting: &Setting<'_>, flows: usize) -> anyhow::Result<()> {
+    if setting.options.ipv6 {
+        return Ok(());
+    }
+    let mut figures = None;
+    recorder.case("10/joining", |counts| {
+        let mut site = site(setting, 2, &[]);
+        let lab = site.lab(ALL_ON)?;
+        whole(lab)?;
+        lab.content.file("0B")?;
+        let SocketAddr::V4(to) = lab.vip() else {
+            bail!("the crowd speaks IPv4");
+        };
+        let number = flows as u64;
+        let mut crowd = Crowd::gather(lab, "balancer1", to, "/0B", flows)?;
+        crowd.connect()?;
+        let before = Memory::of(lab, STAYS, number)?;
+        counts.transfers += number;
+        crowd.ask()?;
+        crowd.be_silent(SETTLE)?;
+        let growth = Memory::of(lab, STAYS, number)?.growth(&before, number);
+        lab.kill_node(JOINS)?;
+        lab.detach(JOINS)?;
+        noticed(lab, &[JOINS])?;
+        lab.launch(JOINS)?;
+        lab.ready(JOINS)?;
+        let taken = || lab.counter(JOINS, TAKEN);
+        wait_until("it takes entries in", PATIENCE, || Ok(taken()? > 0))?;
+        let (start, first) = (Instant::now(), taken()?);
+        wait_until("it has taken all in", PATIENCE, || Ok(taken()? >= number))?;
+        let speed = (number - first) as f64 / start.elapsed().as_secs_f64();
+        let entry = growth.programs + growth.tables;
+        figures = Some((speed, entry));
+        Ok(format!(
+            "{speed:.0} entries a second; {entry:.0} bytes an entry"
+        ))
+    })?;
+    if let Some((speed, entry)) = figures {
+        recorder.sole_figure("joining_entries", speed, "1/s");
+        recorder.sole_figure("entry_bytes", entry, "B");
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ const HASH_TABLES: [u64; 4] = [1, 5, 9, 10];
 
 /// At one moment; all in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Memory {
+pub(in crate::scenarios) struct Memory {
     /// Of all programs on the host: pages of their own (RssAnon).
     programs: u64,
     /// Of the BPF tables that they hold.
@@ -36,7 +36,7 @@ impl Memory {
     ///
     /// # Errors
     /// When the kernel does not tell.
-    pub(super) fn of(lab: &Lab, host: &str, entries: u64) -> anyhow::Result<Self> {
+    pub(in crate::scenarios) fn of(lab: &Lab, host: &str, entries: u64) -> anyhow::Result<Self> {
         let mut memory = Self {
             sockets: sockets(lab, host)?,
             slab: slab()?,
@@ -68,7 +68,7 @@ impl Memory {
     }
 
     /// What has been added since, for each of `connections`: programs, tables, sockets.
-    pub(super) fn growth(&self, since: &Self, connections: u64) -> Growth {
+    pub(in crate::scenarios) fn growth(&self, since: &Self, connections: u64) -> Growth {
         let each = |now: u64, then: u64| (now as f64 - then as f64) / connections as f64;
         let sockets = self.sockets.saturating_sub(since.sockets);
         let all = self.all_sockets.saturating_sub(since.all_sockets).max(1);
@@ -82,15 +82,15 @@ impl Memory {
 
 /// Bytes for each connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Growth {
-    pub(super) programs: f64,
-    pub(super) tables: f64,
+pub(in crate::scenarios) struct Growth {
+    pub(in crate::scenarios) programs: f64,
+    pub(in crate::scenarios) tables: f64,
     /// The host's part of what the kernel's objects grew by, by the number of sockets.
-    pub(super) sockets: f64,
+    pub(in crate::scenarios) sockets: f64,
 }
 
 impl Growth {
-    pub(super) fn total(&self) -> f64 {
+    pub(in crate::scenarios) fn total(&self) -> f64 {
         self.programs + self.tables + self.sockets
     }
 }

@@ -18,6 +18,7 @@ use crate::cluster::requirements;
 use crate::report::Recorder;
 use measure::measure;
 pub(crate) use measure::{bulk, bulk_bytes};
+pub(super) use memory::Memory;
 pub(crate) use record::{Record, table};
 pub(crate) use systems::start_nginx;
 use systems::{System, Systems};
