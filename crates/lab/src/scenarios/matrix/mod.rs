@@ -47,8 +47,9 @@ use anyhow::{bail, ensure};
 
 use super::site::{self, ClientTcp, Site};
 use super::{SERVERS, Setting};
+use crate::client::{Answer, Expected, Outcome, Plan, Request, fetch};
 use crate::cluster::{Lab, Mechanism, Options};
-use crate::report::Recorder;
+use crate::report::{Counts, Recorder};
 use ground::Ground;
 pub(super) use uploads::{NO_EXPECT, put};
 
@@ -307,8 +308,23 @@ fn variants(short: bool) -> &'static [ClientTcp] {
     }
 }
 
+/// Requests to the VIP on one connection, and their answers, which are as expected.
+fn answered(
+    lab: &mut Lab,
+    counts: &mut Counts,
+    requests: Vec<Request>,
+    expected: &[Expected],
+) -> anyhow::Result<Vec<Answer>> {
+    let to = lab.vip();
+    let answers = complete(fetch(lab, &Plan { to, requests })?)?;
+    let pairs = answers.into_iter().zip(expected);
+    pairs
+        .map(|(answer, expected)| counts.check(Ok(answer), expected))
+        .collect()
+}
+
 /// The answers of one connection, if all requests had one.
-fn complete(outcome: crate::client::Outcome) -> anyhow::Result<Vec<crate::client::Answer>> {
+fn complete(outcome: Outcome) -> anyhow::Result<Vec<Answer>> {
     match outcome.error {
         None => Ok(outcome.answers),
         Some(error) => bail!(error),
