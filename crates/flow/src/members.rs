@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use baton_wire::{Accepts, Finding, Heartbeat, Role};
+use baton_wire::{Accepts, Finding, Heartbeat, Role, State};
 
 /// So many heartbeats in a row are missed by a node that is out.
 const MISSED: u32 = 3;
@@ -66,6 +66,16 @@ pub struct Said {
     pub accepts: Accepts,
     /// What is in the way of its services.
     pub findings: Vec<Finding>,
+    /// What it is doing.
+    pub state: State,
+    /// How much of its own capacity is available (per mille).
+    pub workload: u16,
+    /// What it is.
+    pub role: Role,
+    /// Of its configuration of the cluster.
+    pub digest: u64,
+    /// A proxy: those that it takes for live. A back end: those that it hears.
+    pub nodes: Vec<IpAddr>,
 }
 
 /// What a heartbeat did.
@@ -131,6 +141,21 @@ impl Members {
         self.own.findings = findings;
     }
 
+    /// From now on says whether it shall be given nothing new, and whether it is about to end.
+    pub fn set_duty(&mut self, draining: bool, leaving: bool) {
+        let state = &mut self.own.state;
+        if (state.draining, state.leaving) != (draining, leaving) {
+            (state.draining, state.leaving) = (draining, leaving);
+            self.due = Duration::ZERO;
+            self.beat_at = Duration::ZERO;
+        }
+    }
+
+    /// From now on has this configuration of the cluster.
+    pub fn set_digest(&mut self, digest: u64) {
+        self.own.digest = digest;
+    }
+
     /// From now on speaks so often.
     pub fn set_interval(&mut self, interval: Duration) {
         if self.own.interval != interval {
@@ -173,6 +198,11 @@ impl Members {
         peer.said = Some(Said {
             accepts: message.accepts,
             findings: message.findings,
+            state: message.state,
+            workload: message.workload,
+            role: message.role,
+            digest: message.digest,
+            nodes: message.nodes,
         });
         Heard::Proved {
             changed: before.0 != peer.standing || before.1 != peer.said,
@@ -244,6 +274,11 @@ impl Members {
         self.peers
             .iter()
             .map(|(node, peer)| (*node, peer.standing, peer.said.as_ref()))
+    }
+
+    /// When a node was last heard.
+    pub fn heard(&self, node: IpAddr) -> Option<Duration> {
+        self.peers.get(&node)?.heard
     }
 
     fn beat(&self, now: Duration, peer: &Peer) -> Heartbeat {

@@ -45,6 +45,24 @@ enum Command {
         #[arg(value_name = "NODE")]
         node: String,
     },
+    /// Give a node nothing new: a proxy decides for no more flows, and balancers send it no more packets, while what it has goes on; a back
+    /// end gets no more requests, and its connections move with their next ones.
+    ///
+    /// Asks the node itself. It lasts until it is undone or the node is started anew.
+    #[command(
+        after_help = "Examples:\n  baton drain proxy2\n  baton drain --undo proxy2\n  baton drain backend1 --admin 192.0.2.21:9660"
+    )]
+    Drain {
+        /// The node's name, as in its configuration.
+        #[arg(value_name = "NODE")]
+        node: String,
+        /// It may be given something again.
+        #[arg(long)]
+        undo: bool,
+        /// The node's admin address (`admin` in its configuration).
+        #[arg(long, value_name = "ADDR", default_value_t = crate::config::DEFAULT_ADMIN)]
+        admin: SocketAddr,
+    },
     /// Report every error of a configuration: file, line, what to do.
     #[command(
         after_help = "Examples:\n  baton check /etc/baton.toml\n  baton check --offline proxy2.toml"
@@ -111,6 +129,7 @@ pub fn main() -> ExitCode {
             offline,
         } => Ok(commands::check(&file, json, offline)),
         Command::Detach { node } => commands::detach(&node).map(done),
+        Command::Drain { node, undo, admin } => commands::drain(&node, admin, undo).map(done),
         Command::Probe => commands::probe().map(done),
         Command::Relay { listen, to } => commands::relay(&listen, &to).map(done),
         Command::Lab(command) => commands::lab(command),

@@ -6,7 +6,9 @@ use tokio::sync::watch;
 
 use crate::admin::Registry;
 use crate::config::Config;
+use crate::duty::Duty;
 use crate::health::Board;
+use crate::roll::Roll;
 
 /// What every role is given. A role runs until `stop`, undoes what it did to the machine, and returns; an error ends
 /// the program.
@@ -20,6 +22,10 @@ pub struct Context {
     pub registry: Arc<Registry>,
     /// Which servers can be used: the proxy writes it.
     pub health: Board,
+    /// Whether this node may be given something new.
+    pub duty: Duty,
+    /// The other nodes.
+    pub roll: Roll,
 }
 
 /// How to end.

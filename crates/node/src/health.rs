@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use baton_flow::{Said, Standing};
-use baton_wire::{Accepts, Reason};
+use baton_wire::{Accepts, Finding, Reason};
 use tokio::sync::watch;
 
 use crate::admin::{Sample, families};
@@ -20,7 +20,17 @@ pub fn board() -> Board {
 
 /// What is known of the servers that have an agent, by the address of their node.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Health(BTreeMap<IpAddr, (Standing, Option<Said>)>);
+pub struct Health(BTreeMap<IpAddr, Known>);
+
+/// What of a server's heartbeats says whether it can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    standing: Standing,
+    /// None: nothing was heard of it.
+    accepts: Option<Accepts>,
+    findings: Vec<Finding>,
+    is_draining: bool,
+}
 
 /// What a server is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +57,9 @@ pub enum Why {
     /// Heard again.
     #[error("it is heard again, and lets go of the flows that others have now")]
     Returning,
+    /// Its operator gives it nothing new.
+    #[error("it is drained: `baton drain --undo` there ends that")]
+    Draining,
     /// Its kernel makes no socket of a bind.
     #[error("its kernel has net.ipv4.tcp_syncookies = 0: set it to 1")]
     NoSyncookies,
@@ -60,35 +73,42 @@ impl Health {
     pub(crate) fn new<'a>(
         nodes: impl Iterator<Item = (IpAddr, Standing, Option<&'a Said>)>,
     ) -> Health {
-        Health(
-            nodes
-                .map(|(node, standing, said)| (node, (standing, said.cloned())))
-                .collect(),
-        )
+        let known = |(node, standing, said): (IpAddr, Standing, Option<&Said>)| {
+            let known = Known {
+                standing,
+                accepts: said.map(|said| said.accepts),
+                findings: said.map_or_else(Vec::new, |said| said.findings.clone()),
+                is_draining: said.is_some_and(|said| said.state.draining),
+            };
+            (node, known)
+        };
+        Health(nodes.map(known).collect())
     }
 
     /// What a server is good for at these addresses of a VIP. One without an agent is not judged.
     pub(crate) fn of(&self, node: IpAddr, is_concerned: impl Fn(&SocketAddr) -> bool) -> Use {
-        let Some((standing, said)) = self.0.get(&node) else {
+        let Some(known) = self.0.get(&node) else {
             return Use::Handoff;
         };
-        match standing {
+        match known.standing {
             Standing::Silent => return Use::Nothing(Why::Silent),
             Standing::NeverHeard => return Use::Nothing(Why::NeverHeard),
             Standing::Returning => return Use::Nothing(Why::Returning),
+            Standing::Presumed | Standing::Alive if known.is_draining => {
+                return Use::Nothing(Why::Draining);
+            }
             Standing::Presumed | Standing::Alive => {}
         }
-        let Some(said) = said else {
-            return Use::Handoff;
-        };
-        let findings = said.findings.iter();
+        let findings = known.findings.iter();
         let mut found = findings
             .filter(|finding| is_concerned(&finding.vip))
             .map(|finding| finding.reason);
         match found.next() {
             Some(Reason::NoListener) => Use::Nothing(Why::Found(Reason::NoListener)),
             Some(reason) => Use::Relay(Why::Found(reason)),
-            None if !said.accepts.syncookies => Use::Relay(Why::NoSyncookies),
+            None if known.accepts.is_some_and(|accepts| !accepts.syncookies) => {
+                Use::Relay(Why::NoSyncookies)
+            }
             None => Use::Handoff,
         }
     }
@@ -100,7 +120,7 @@ impl Health {
 
     /// Whether what the node has is lost.
     pub(crate) fn is_out(&self, node: IpAddr) -> bool {
-        let standing = self.0.get(&node).map(|(standing, _)| *standing);
+        let standing = self.0.get(&node).map(|known| known.standing);
         matches!(standing, Some(Standing::Silent | Standing::NeverHeard))
     }
 
@@ -111,8 +131,8 @@ impl Health {
 
     /// What a server's kernel takes over; everything, if it has not said.
     pub(crate) fn accepts(&self, node: IpAddr) -> Accepts {
-        let said = self.0.get(&node).and_then(|(_, said)| said.as_ref());
-        said.map_or(Accepts::ALL, |said| said.accepts)
+        let accepts = self.0.get(&node).and_then(|known| known.accepts);
+        accepts.unwrap_or(Accepts::ALL)
     }
 }
 
@@ -134,5 +154,38 @@ impl Use {
             Use::Handoff => None,
             Use::Relay(why) | Use::Nothing(why) => Some(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_wire::{Role, State};
+
+    use super::*;
+
+    #[test]
+    fn a_drained_server_gets_nothing_new_and_loses_nothing() {
+        let node = IpAddr::from([10, 77, 0, 21]);
+        let said = |draining| Said {
+            accepts: Accepts::ALL,
+            findings: Vec::new(),
+            state: State {
+                ready: true,
+                draining,
+                ..State::default()
+            },
+            workload: 1000,
+            role: Role::Backend,
+            digest: 0,
+            nodes: Vec::new(),
+        };
+        let health = |draining| {
+            let said = said(draining);
+            Health::new([(node, Standing::Alive, Some(&said))].into_iter())
+        };
+        assert_eq!(health(false).of_all(node), Use::Handoff);
+        let drained = health(true);
+        assert_eq!(drained.of_all(node), Use::Nothing(Why::Draining));
+        assert!(!drained.is_out(node));
     }
 }

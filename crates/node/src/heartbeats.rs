@@ -10,14 +10,22 @@ use baton_flow::{Heard, Members};
 use baton_kernel::monotonic;
 use baton_wire::{Accepts, Heartbeat, Key, Role, State};
 
+use tokio::sync::watch;
+
 use crate::admin::{Sample, families};
 use crate::config::Config;
+use crate::context::Context;
+use crate::duty::Duty;
+use crate::roll::Roll;
 
 /// Speaks and listens for one role of this node.
 pub(crate) struct Heartbeats {
     pub(crate) members: Members,
     port: u16,
     tally: Arc<Tally>,
+    config: watch::Receiver<Arc<Config>>,
+    duty: Duty,
+    roll: Roll,
     due: Vec<(std::net::IpAddr, Heartbeat)>,
 }
 
@@ -31,7 +39,8 @@ pub(crate) struct Tally {
 }
 
 impl Heartbeats {
-    pub(crate) fn new(config: &Config, role: Role, tally: Arc<Tally>) -> Result<Heartbeats> {
+    pub(crate) fn new(context: &Context, role: Role, tally: Arc<Tally>) -> Result<Heartbeats> {
+        let config = Arc::clone(&context.config.borrow());
         let own = Heartbeat {
             node: config.node.address.context("[node] address is missing")?,
             role,
@@ -46,13 +55,16 @@ impl Heartbeats {
                 ..State::default()
             },
             clock: 0,
-            digest: 0,
+            digest: config.digest,
             nodes: Vec::new(),
         };
         Ok(Heartbeats {
             members: Members::new(own, rand::random(), monotonic()),
             port: config.cluster.port,
             tally,
+            config: context.config.clone(),
+            duty: context.duty.clone(),
+            roll: context.roll.clone(),
             due: Vec::new(),
         })
     }
@@ -71,7 +83,15 @@ impl Heartbeats {
 
     /// Sends what is due. Whether the standing of a node has changed.
     pub(crate) fn tick(&mut self, socket: &UdpSocket, key: &Key) -> bool {
-        let changed = self.members.tick(monotonic(), &mut self.due);
+        let now = monotonic();
+        let (draining, leaving) = (self.duty.is_draining(), self.duty.is_leaving());
+        self.members.set_duty(draining, leaving);
+        self.members.set_digest(self.config.borrow().digest);
+        if now < self.members.next_deadline() {
+            return false;
+        }
+        let changed = self.members.tick(now, &mut self.due);
+        self.roll.call(now, &self.members);
         for (node, message) in self.due.drain(..) {
             // What cannot be sent is missed there, and that is what counts.
             let sent = socket.send_to(&message.encode(key), SocketAddr::new(node, self.port));

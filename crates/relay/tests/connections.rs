@@ -36,7 +36,12 @@ async fn a_client_that_leaves_takes_its_request_along() {
 
 #[tokio::test]
 async fn a_client_that_leaves_in_an_answer_stops_it() {
-    let (_origin, _relay, mut client, mut server) = common::begun(GET).await;
+    let origin = Origin::start().await;
+    let relay = Relay::to(&[&origin]).await;
+    let mut client = relay.connect().await;
+    client.send(GET).await;
+    let mut server = origin.accept().await;
+    server.head().await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
         .await;
@@ -54,10 +59,14 @@ async fn a_client_that_leaves_in_an_answer_stops_it() {
 
 #[tokio::test]
 async fn a_client_that_leaves_in_its_body_does_not_complete_it() {
-    let (_origin, _relay, client, mut server) = common::begun(
-        "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
-    )
-    .await;
+    let origin = Origin::start().await;
+    let relay = Relay::to(&[&origin]).await;
+    let mut client = relay.connect().await;
+    client
+        .send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        .await;
+    let mut server = origin.accept().await;
+    server.head().await;
     drop(client);
     assert_eq!(server.rest().await, b"3\r\nabc\r\n");
 }
@@ -121,10 +130,14 @@ async fn a_body_waits_until_the_server_wants_it() {
 
 #[tokio::test]
 async fn a_server_that_knows_no_expectations_gets_the_body_all_the_same() {
-    let (_origin, _relay, mut client, mut server) = common::begun(
-        "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
-    )
-    .await;
+    let origin = Origin::start().await;
+    let relay = Relay::to(&[&origin]).await;
+    let mut client = relay.connect().await;
+    client
+        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+        .await;
+    let mut server = origin.accept().await;
+    server.head().await;
     assert_eq!(client.head().await.status(), 100, "after a while");
     client.send("abc").await;
     assert_eq!(server.bytes(3).await, b"abc");

@@ -275,10 +275,14 @@ async fn an_answer_that_breaks_off_breaks_the_clients_connection() {
 
 #[tokio::test]
 async fn a_chunked_body_that_is_malformed_is_400_and_never_complete() {
-    let (_origin, _relay, mut client, mut server) = common::begun(
-        "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
-    )
-    .await;
+    let origin = Origin::start().await;
+    let relay = Relay::to(&[&origin]).await;
+    let mut client = relay.connect().await;
+    client
+        .send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        .await;
+    let mut server = origin.accept().await;
+    server.head().await;
     assert_eq!(server.bytes(8).await, b"3\r\nabc\r\n");
     client.send("0x0\r\n\r\n").await;
     let head = client.head().await;

@@ -114,8 +114,12 @@ async fn requests_take_turns_over_the_servers() {
 
 #[tokio::test]
 async fn framing_is_kept() {
-    let (_origin, relay, mut client, mut server) =
-        common::begun("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let origin = Origin::start().await;
+    let relay = Relay::to(&[&origin]).await;
+    let mut client = relay.connect().await;
+    client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut server = origin.accept().await;
+    server.head().await;
     server
         .send("HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n")
         .await;
@@ -300,7 +304,12 @@ async fn heads_up_to_the_limit_pass() {
 
 #[tokio::test]
 async fn a_kept_connection_that_the_server_closed_costs_no_request() {
-    let (origin, _relay, mut client, mut server) = common::begun(GET).await;
+    let origin = Origin::start().await;
+    let relay = Relay::to(&[&origin]).await;
+    let mut client = relay.connect().await;
+    client.send(GET).await;
+    let mut server = origin.accept().await;
+    server.head().await;
     server.send("HTTP/1.1 204 No Content\r\n\r\n").await;
     assert_eq!(client.head().await.status(), 204);
 
@@ -408,8 +417,14 @@ async fn sent_until_stopped(peer: &mut Peer) -> usize {
 /// The kernel's buffers of both connections hold some megabytes; the relay itself may hold one or two more.
 #[tokio::test]
 async fn a_slow_reader_stops_the_sender() {
-    let (_origin, _relay, mut client, mut server) =
-        common::begun("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000000\r\n\r\n").await;
+    let origin = Origin::start().await;
+    let relay = Relay::to(&[&origin]).await;
+    let mut client = relay.connect().await;
+    client
+        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000000\r\n\r\n")
+        .await;
+    let mut server = origin.accept().await;
+    server.head().await;
     let uploaded = sent_until_stopped(&mut client).await;
     assert!(
         uploaded < 48 << 20,

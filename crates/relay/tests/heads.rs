@@ -74,10 +74,16 @@ async fn ambiguous_requests_are_400_and_reach_no_server() {
 
 #[tokio::test]
 async fn what_is_refused_takes_nothing_from_the_answer_before() {
-    let (_origin, _relay, mut client, mut server) = common::begun(format!(
-        "{GET}GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\nnever read"
-    ))
-    .await;
+    let origin = Origin::start().await;
+    let relay = Relay::to(&[&origin]).await;
+    let mut client = relay.connect().await;
+    client
+        .send(format!(
+            "{GET}GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\nnever read"
+        ))
+        .await;
+    let mut server = origin.accept().await;
+    server.head().await;
     let body = vec![b'x'; 3 << 20];
     server
         .send(format!(

@@ -130,6 +130,23 @@ fn three_missed_in_a_row_are_the_end_two_are_not() {
     assert_eq!(pair.standing(), Standing::Alive);
 }
 
+#[test]
+fn a_drained_node_says_so_at_once() {
+    let mut pair = Pair::new();
+    pair.pass(10 * INTERVAL);
+    let is_draining = |pair: &Pair| {
+        let (_, standing, said) = pair.proxy.all().next().unwrap();
+        (standing, said.unwrap().state.draining)
+    };
+    assert_eq!(is_draining(&pair), (Standing::Alive, false));
+    pair.backend.set_duty(true, false);
+    pair.pass(Duration::from_millis(2));
+    assert_eq!(is_draining(&pair), (Standing::Alive, true));
+    pair.backend.set_duty(false, false);
+    pair.pass(Duration::from_millis(2));
+    assert_eq!(is_draining(&pair), (Standing::Alive, false));
+}
+
 /// Whichever way is broken, and whenever: the lease ends before the proxy takes the back end for dead.
 #[test]
 fn the_lease_ends_first() {

@@ -1,4 +1,5 @@
-//! The admin address: `/metrics` (Prometheus), `/status` (JSON), `/healthz` (`ok` once every role is ready).
+//! The admin address: `/metrics` (Prometheus), `/status` (JSON), `/healthz` (`ok` once every role is ready), `/drain` (`PUT`: nothing new for
+//! this node; `DELETE`: again).
 
 pub mod families;
 pub mod metrics;
@@ -14,8 +15,9 @@ use std::time::{Duration, Instant};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 use axum::{Json, Router};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
@@ -53,6 +55,8 @@ fn router(context: Context) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/healthz", get(healthz))
+        // Methods that no web page may use elsewhere without being asked (CORS): this address is often one that browsers reach.
+        .route("/drain", put(drain).delete(undrain))
         .with_state(Arc::new(admin))
 }
 
@@ -75,8 +79,34 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         &config,
         &admin.context.registry,
         &admin.context.health.borrow(),
+        &admin.context.roll.all(),
+        &admin.context.duty,
         admin.started.elapsed(),
     ))
+}
+
+async fn drain(State(admin): State<Arc<Admin>>) -> Json<Drained> {
+    admin.set_draining(true)
+}
+
+async fn undrain(State(admin): State<Arc<Admin>>) -> Json<Drained> {
+    admin.set_draining(false)
+}
+
+/// The answer of `/drain`.
+#[derive(Debug, Serialize)]
+struct Drained {
+    node: String,
+    draining: bool,
+}
+
+impl Admin {
+    fn set_draining(&self, draining: bool) -> Json<Drained> {
+        self.context.duty.drain(draining);
+        tracing::info!(draining, "asked by the operator");
+        let node = self.context.config.borrow().node.name.clone();
+        Json(Drained { node, draining })
+    }
 }
 
 async fn healthz(State(admin): State<Arc<Admin>>) -> Response {

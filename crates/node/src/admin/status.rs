@@ -5,12 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use baton_policy::{Mechanism, Pool};
+use baton_wire::Role;
 use serde::Serialize;
 
 use super::metrics::Sample;
 use super::registry::Registry;
 use crate::config::{Config, Server, Vip};
+use crate::duty::Duty;
 use crate::health::{Health, Use};
+use crate::roll::Seen;
 
 /// The answer of `/status`.
 #[derive(Debug, Serialize)]
@@ -19,12 +22,16 @@ pub struct Status {
     version: &'static str,
     uptime_seconds: u64,
     ready: bool,
+    /// Its operator gives it nothing new.
+    draining: bool,
     /// Role: is it ready.
     roles: BTreeMap<&'static str, bool>,
     vips: Vec<VipStatus>,
     pools: Vec<PoolStatus>,
     /// Those that have an agent, as a proxy knows them.
     servers: Vec<ServerStatus>,
+    /// The nodes whose heartbeats this one waits for or hears, as it sees them.
+    nodes: Vec<NodeStatus>,
     metrics: Vec<Sample>,
 }
 
@@ -54,11 +61,28 @@ struct ServerStatus {
     takes_over: Vec<&'static str>,
 }
 
+#[derive(Debug, Serialize)]
+struct NodeStatus {
+    /// As the configuration calls it; its address, if it does not.
+    name: String,
+    address: IpAddr,
+    role: Option<&'static str>,
+    /// `live`, or what it is instead.
+    state: &'static str,
+    heard_ms_ago: Option<u64>,
+    /// What it says is free of its own capacity.
+    available_per_mille: Option<u16>,
+    /// Whether its configuration of the cluster is this node's.
+    same_configuration: Option<bool>,
+}
+
 impl Status {
     pub(super) fn new(
         config: &Config,
         registry: &Registry,
         health: &Health,
+        roll: &BTreeMap<IpAddr, Seen>,
+        duty: &Duty,
         uptime: Duration,
     ) -> Self {
         let roles = registry.readiness();
@@ -67,6 +91,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: uptime.as_secs(),
             ready: roles.values().all(|ready| *ready),
+            draining: duty.is_draining(),
             roles,
             vips: config.vips.iter().map(VipStatus::new).collect(),
             pools: config
@@ -76,6 +101,10 @@ impl Status {
                 .map(|pool| PoolStatus::new(pool, config))
                 .collect(),
             servers: ServerStatus::all(config, health),
+            nodes: roll
+                .iter()
+                .map(|(address, seen)| NodeStatus::new(*address, seen, config))
+                .collect(),
             metrics: registry.samples(),
         }
     }
@@ -124,6 +153,27 @@ impl ServerStatus {
                 .filter(|(on, _)| *on)
                 .map(|(_, name)| *name)
                 .collect(),
+        }
+    }
+}
+
+impl NodeStatus {
+    fn new(address: IpAddr, seen: &Seen, config: &Config) -> Self {
+        let said = seen.said.as_ref();
+        let heard_role = said.map(|said| match said.role {
+            Role::Proxy => "proxy",
+            Role::Backend => "backend",
+            Role::Balancer => "balancer",
+        });
+        let known = config.name_of(address);
+        Self {
+            name: known.map_or_else(|| address.to_string(), |(name, _)| name.to_owned()),
+            address,
+            role: heard_role.or(known.map(|(_, role)| role)),
+            state: seen.state(),
+            heard_ms_ago: seen.silent.map(|silent| silent.as_millis() as u64),
+            available_per_mille: said.map(|said| said.workload),
+            same_configuration: said.map(|said| said.digest == config.digest),
         }
     }
 }

@@ -14,6 +14,8 @@ use super::families::{BINDS, FLOWS, PACKETS};
 use super::{Registry, metrics, serve};
 use crate::config::{Config, Scope};
 use crate::context::{Context, Ending, Stopper, stop};
+use crate::duty::Duty;
+use crate::roll::Roll;
 
 const CONFIG: &str = r#"
 node = { name = "proxy1", roles = ["proxy"] }
@@ -27,6 +29,7 @@ struct Node {
     address: SocketAddr,
     registry: Arc<Registry>,
     stopper: Stopper,
+    duty: Duty,
     _config: watch::Sender<Arc<Config>>,
     server: JoinHandle<std::io::Result<()>>,
 }
@@ -37,17 +40,21 @@ impl Node {
         let (sender, config) = watch::channel(Arc::new(config));
         let registry = Arc::new(Registry::new(roles.iter().copied()));
         let (stopper, stop) = stop();
+        let duty = Duty::default();
         let context = Context {
             config,
             stop,
             registry: Arc::clone(&registry),
             health: crate::health::board(),
+            duty: duty.clone(),
+            roll: Roll::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self {
             address: listener.local_addr().unwrap(),
             registry,
             stopper,
+            duty,
             _config: sender,
             server: tokio::spawn(serve(listener, context)),
         }
@@ -55,10 +62,14 @@ impl Node {
 
     /// Status code and body.
     async fn get(&self, path: &'static str) -> (String, String) {
+        self.ask("GET", path).await
+    }
+
+    async fn ask(&self, method: &'static str, path: &'static str) -> (String, String) {
         let address = self.address;
         let exchange = move || {
             let mut stream = TcpStream::connect(address).unwrap();
-            write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+            write!(stream, "{method} {path} HTTP/1.0\r\n\r\n").unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).unwrap();
             answer
@@ -100,6 +111,31 @@ async fn status_tells_configuration_roles_and_numbers() {
     assert_eq!(status["metrics"][0]["name"], "baton_binds_total");
     assert_eq!(status["metrics"][0]["labels"]["pool"], "pages");
     assert_eq!(status["metrics"][0]["value"], 17);
+}
+
+#[tokio::test]
+async fn a_node_is_drained_until_it_is_not() {
+    let node = Node::start(&["proxy"]).await;
+    let draining = async || {
+        let status: Value = serde_json::from_str(&node.get("/status").await.1).unwrap();
+        status["draining"] == true
+    };
+    assert!(!draining().await);
+    assert_eq!(
+        node.get("/drain").await.0,
+        "405",
+        "nothing is done by reading"
+    );
+    assert_eq!(
+        node.ask("POST", "/drain").await.0,
+        "405",
+        "a web page can send this"
+    );
+    assert!(!draining().await);
+    assert_eq!(node.ask("PUT", "/drain").await.0, "200");
+    assert!(draining().await && node.duty.is_draining());
+    assert_eq!(node.ask("DELETE", "/drain").await.0, "200");
+    assert!(!draining().await && !node.duty.is_draining());
 }
 
 #[tokio::test]

@@ -77,7 +77,13 @@ pub async fn run(mut context: Context) -> Result<()> {
     addresses.hold(&wanted).await?;
     let look_again = Arc::new(Notify::new());
     let findings = Arc::new(Findings::default());
-    let teller = Teller::start(&program, &config, findings.clone(), look_again.clone())?;
+    let teller = Teller::start(
+        &program,
+        &context,
+        &config,
+        findings.clone(),
+        look_again.clone(),
+    )?;
     let options = config.backend.access_log.clone();
     let log = options.map(|options| AccessLog::start(&program, options));
     let log = log.transpose()?;

@@ -19,6 +19,7 @@ use super::report::{accepts, findings};
 use super::services::Findings;
 use super::{services_of, unserved};
 use crate::config::Config;
+use crate::context::Context;
 use crate::heartbeats::{Heartbeats, Tally};
 use crate::keys;
 
@@ -65,6 +66,7 @@ impl Teller {
     /// out why.
     pub(super) fn start(
         program: &Backend,
+        context: &Context,
         config: &Config,
         found: Arc<Findings>,
         look_again: Arc<Notify>,
@@ -77,7 +79,7 @@ impl Teller {
         let rules = Arc::new(Mutex::new(Arc::new(Rules::new(config)?)));
         let (stop, tally) = (Arc::new(AtomicBool::new(false)), Arc::<Tally>::default());
         let speaker = Speaker {
-            heartbeats: Heartbeats::new(config, Role::Backend, tally.clone())?,
+            heartbeats: Heartbeats::new(context, Role::Backend, tally.clone())?,
             socket,
             address,
             leases: program.leases()?,

@@ -2,6 +2,7 @@
 
 mod check;
 mod detach;
+mod drain;
 mod lab;
 mod probe;
 mod relay;
@@ -10,6 +11,7 @@ mod status;
 
 pub(crate) use check::check;
 pub(crate) use detach::detach;
+pub(crate) use drain::drain;
 pub(crate) use lab::lab;
 pub(crate) use probe::probe;
 pub(crate) use relay::relay;

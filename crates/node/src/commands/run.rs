@@ -16,10 +16,12 @@ use tokio::time::timeout;
 use crate::admin::{self, Registry};
 use crate::config::{Config, Scope};
 use crate::context::{Context, Ending, stop};
+use crate::duty::Duty;
 use crate::health;
 use crate::logging::{self, Logging};
 use crate::reload::needs_restart;
 use crate::roles::Role;
+use crate::roll::Roll;
 use crate::signals::{Ends, reloads};
 
 /// How long roles may take to undo what they did and to finish what they are at.
@@ -48,6 +50,8 @@ async fn node(file: &Path, config: Config, logging: &Logging) -> anyhow::Result<
         stop,
         registry,
         health: health::board(),
+        duty: Duty::default(),
+        roll: Roll::default(),
     };
 
     let mut tasks = JoinSet::new();

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Prints the node's status as a table, or as the JSON that it answers.
 pub(crate) fn status(admin: SocketAddr, json: bool) -> anyhow::Result<()> {
-    let text = fetch(admin).with_context(|| {
+    let text = ask(admin, "GET", "/status").with_context(|| {
         format!("no status from {admin}; is the node running, and is that its [node] admin address (--admin)?")
     })?;
     let status: Value = serde_json::from_str(&text)
@@ -30,10 +30,14 @@ pub(crate) fn status(admin: SocketAddr, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn fetch(admin: SocketAddr) -> anyhow::Result<String> {
+/// The answer to a request without a body.
+pub(super) fn ask(admin: SocketAddr, method: &str, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /status HTTP/1.0\r\nHost: {admin}\r\n\r\n")?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: {admin}\r\nContent-Length: 0\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer
@@ -50,10 +54,10 @@ fn fetch(admin: SocketAddr) -> anyhow::Result<String> {
 fn table(status: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let seconds = status["uptime_seconds"].as_u64().unwrap_or_default();
-    let state = if status["ready"] == true {
-        "ready"
-    } else {
-        "not ready"
+    let state = match (&status["ready"], &status["draining"]) {
+        (Value::Bool(true), Value::Bool(true)) => "ready, drained",
+        (Value::Bool(true), _) => "ready",
+        _ => "not ready",
     };
     let mut lines = vec![format!(
         "{}: {state}, up {}, baton {}",
@@ -99,6 +103,7 @@ fn table(status: &Value) -> String {
         }
         lines.push(line);
     }
+    lines.extend(each(&status["nodes"]).map(node));
     let counted: Vec<_> = each(&status["metrics"])
         .filter(|sample| sample["value"] != 0)
         .map(sample)
@@ -115,6 +120,26 @@ fn table(status: &Value) -> String {
     );
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// `node proxy2, 10.77.0.12, proxy: live, heard 0.1 s ago, 87 % free`
+fn node(node: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut line = format!("  node {}, {}", text(&node["name"]), text(&node["address"]));
+    if let Some(role) = node["role"].as_str() {
+        line += &format!(", {role}");
+    }
+    line += &format!(": {}", text(&node["state"]));
+    if let Some(ms) = node["heard_ms_ago"].as_u64() {
+        line += &format!(", heard {:.1} s ago", ms as f64 / 1000.0);
+    }
+    if let Some(available) = node["available_per_mille"].as_u64() {
+        line += &format!(", {} % free", available / 10);
+    }
+    if node["same_configuration"] == false {
+        line += ", ITS CONFIGURATION OF THE CLUSTER IS ANOTHER";
+    }
+    line
 }
 
 fn each(list: &Value) -> impl Iterator<Item = &Value> {
@@ -157,6 +182,11 @@ mod tests {
                 { "name": "b1", "address": "10.77.0.21", "state": "usable", "reason": null, "takes_over": ["timestamps", "sack"] },
                 { "name": "b2", "address": "10.77.0.22", "state": "out", "reason": "silent", "takes_over": [] },
             ],
+            "nodes": [
+                { "name": "proxy2", "address": "10.77.0.12", "role": "proxy", "state": "live", "heard_ms_ago": 149, "available_per_mille": 875, "same_configuration": true },
+                { "name": "b1", "address": "10.77.0.21", "role": null, "state": "never heard", "heard_ms_ago": null, "available_per_mille": null, "same_configuration": null },
+                { "name": "b2", "address": "10.77.0.22", "role": "backend", "state": "silent", "heard_ms_ago": 61000, "available_per_mille": 1000, "same_configuration": false },
+            ],
             "metrics": [
                 { "name": "baton_binds_total", "labels": {}, "value": 17 },
                 { "name": "baton_packets_total", "labels": { "role": "proxy", "verdict": "dropped" }, "value": 3 },
@@ -171,6 +201,9 @@ proxy1: not ready, up 1 h 2 min, baton 0.1.0
   pool pages, handoff: b1 (weight 1), b2 (weight 3)
   server b1, 10.77.0.21: usable, takes over timestamps, sack
   server b2, 10.77.0.22: out: silent
+  node proxy2, 10.77.0.12, proxy: live, heard 0.1 s ago, 87 % free
+  node b1, 10.77.0.21: never heard
+  node b2, 10.77.0.22, backend: silent, heard 61.0 s ago, 100 % free, ITS CONFIGURATION OF THE CLUSTER IS ANOTHER
   baton_binds_total                                         17
   baton_packets_total role=proxy verdict=dropped             3
 ";

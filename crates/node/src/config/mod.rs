@@ -21,11 +21,14 @@ mod tests;
 mod values;
 mod vip;
 
+use std::hash::Hasher;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use baton_policy::{Cluster, Routes};
 use baton_relay::Limits;
+use siphasher::sip::SipHasher24;
 use toml::de::DeTable;
 
 pub use backend::{AccessLogFormat, AccessLogOptions, BackendOptions, Service};
@@ -45,6 +48,8 @@ use report::Problems;
 pub struct Config {
     /// This machine.
     pub node: Node,
+    /// Of the part that is the same on all nodes: differs when that does.
+    pub digest: u64,
     /// What is the same on all nodes.
     pub cluster: ClusterOptions,
     /// Options of the proxy role.
@@ -100,7 +105,10 @@ impl Config {
             "the file".to_owned(),
             &problems,
         );
-        let config = read(section, &outline, file, scope);
+        let mut config = read(section, &outline, file, scope);
+        if let Some(config) = &mut config {
+            config.digest = digest(text);
+        }
         if !problems.is_empty() {
             return Err(problems.into_report(file));
         }
@@ -112,6 +120,22 @@ impl Config {
                 "report this as a bug of baton",
             )
         })
+    }
+
+    /// What the node at this address is called, and its role.
+    pub fn name_of(&self, address: IpAddr) -> Option<(&str, &'static str)> {
+        let peers = [
+            (&self.cluster.proxies, "proxy"),
+            (&self.cluster.balancers, "balancer"),
+        ];
+        for (peers, role) in peers {
+            if let Some(peer) = peers.iter().find(|peer| peer.address == address) {
+                return Some((&peer.name, role));
+            }
+        }
+        let mut servers = self.servers.iter();
+        let server = servers.find(|server| server.address == Some(address))?;
+        Some((&server.name, "backend"))
     }
 
     /// Whether a role hands flows off, which needs privileges and BPF.
@@ -163,6 +187,7 @@ fn read(mut root: Section<'_>, outline: &Outline<'_>, file: &Path, scope: Scope)
     // Fails only for places that do not exist; `outline` gives none.
     let policy = Cluster::new(pools.into_iter().collect::<Option<_>>()?, routes).ok()?;
     Some(Config {
+        digest: 0,
         node: node?,
         cluster,
         proxy,
@@ -175,6 +200,17 @@ fn read(mut root: Section<'_>, outline: &Outline<'_>, file: &Path, scope: Scope)
         vips,
         policy: Arc::new(policy),
     })
+}
+
+/// Whatever the order of keys, and however it is written.
+fn digest(text: &str) -> u64 {
+    let mut hasher = SipHasher24::new();
+    let root: toml::Table = text.parse().unwrap_or_default();
+    for section in ["cluster", "vip", "server", "pool", "route"] {
+        let value = root.get(section);
+        hasher.write(format!("{section} {value:?};").as_bytes());
+    }
+    hasher.finish()
 }
 
 fn numbered<T>(sections: Vec<T>) -> impl Iterator<Item = (usize, T)> {

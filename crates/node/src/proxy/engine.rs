@@ -27,6 +27,7 @@ use super::numbers::{Numbers, Trouble};
 use super::plan::Plan;
 use crate::backend::notice;
 use crate::config::Config;
+use crate::context::Context;
 use crate::health::{Board, Health};
 use crate::heartbeats::Heartbeats;
 use crate::keys;
@@ -107,12 +108,13 @@ impl Orders {
     pub(super) fn start(
         program: &mut baton_kernel::Proxy,
         relay: Queue<Told>,
+        context: &Context,
         config: &Config,
         plan: &Plan,
         clock: Clock,
         numbers: Arc<Numbers>,
-        health: Board,
     ) -> Result<Orders> {
+        let health = context.health.clone();
         let address = keys::address(config)?;
         let socket = UdpSocket::bind(address).with_context(|| {
             format!("cannot listen on {address} (UDP, [node] address and [cluster] port)")
@@ -120,7 +122,7 @@ impl Orders {
         socket.set_nonblocking(true)?;
         let rules = Rules::new(config, plan, health.clone())?;
         let board = health.clone();
-        let mut heartbeats = Heartbeats::new(config, Role::Proxy, numbers.heartbeats.clone())?;
+        let mut heartbeats = Heartbeats::new(context, Role::Proxy, numbers.heartbeats.clone())?;
         heartbeats
             .members
             .expect(baton_kernel::monotonic(), rules.agents.keys().copied());
@@ -415,8 +417,9 @@ impl Engine {
     fn publish(&mut self) {
         self.readmit();
         let health = Health::new(self.heartbeats.members.all());
-        let before = self.health.send_replace(Arc::new(health.clone()));
+        let before = Arc::clone(&self.health.borrow());
         if *before != health {
+            self.health.send_replace(Arc::new(health.clone()));
             self.effects.forget_lessons(&mut self.chooser);
         }
         for (node, name) in &self.agents {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use baton_flow::{
     Action, Choice, ClientOptions, Decide, Entry, Event, Limits, Now, Owner, PoolId, ServerId,
-    Table, Target,
+    Table, Target, View,
 };
 use baton_kernel::{Clock, Known, Pool, Proxy, Server, Settings, Sizes, Via, Vip, abi};
 use baton_packet::{Flags, FlowKey, RequestHead, Segment, Seq, Timestamps};
@@ -156,7 +156,7 @@ impl Bench {
             mono: Duration::ZERO,
             clock_ms: clock,
         };
-        Owner::new(LIMITS).handle(now, event, &One(before), &mut Always, &mut out);
+        Owner::new(LIMITS, View::alone(1)).handle(now, event, &One(before), &mut Always, &mut out);
         let put = out.iter().rev().find_map(|action| match action {
             Action::Put(_, entry) => Some(*entry),
             _ => None,

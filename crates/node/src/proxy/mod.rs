@@ -50,6 +50,9 @@ const LOST_AT_ONCE: usize = 16_384;
 const IDLE: Duration = Duration::from_secs(5);
 const IDLE_WAIT: Duration = Duration::from_secs(10);
 
+/// The others have so long to take over, at most.
+const LEAVE: Duration = Duration::from_secs(5);
+
 /// Runs until asked to stop; then what it attached and added is gone, or stays for the next process.
 pub async fn run(mut context: Context) -> Result<()> {
     let config = context.config.borrow_and_update().clone();
@@ -84,11 +87,11 @@ pub async fn run(mut context: Context) -> Result<()> {
     let orders = Orders::start(
         &mut program,
         relay,
+        &context,
         &config,
         &plan,
         clock,
         numbers.clone(),
-        context.health.clone(),
     )?;
     program.attach(&keys::interfaces(&config)?)?;
     let (source, relayed, health) = (numbers.clone(), local.stats(), context.health.clone());
@@ -163,11 +166,37 @@ pub async fn run(mut context: Context) -> Result<()> {
         orders.stop();
         return Ok(());
     }
+    leave(&context, &config).await;
     program.detach()?; // from here on no packet is answered
     orders.stop();
     local.stop().await;
     addresses.hold(&Default::default()).await?;
     Ok(())
+}
+
+/// With other proxies: says that it leaves, and goes on until they have taken its flows over, but no longer than they would take to notice
+/// that it is gone.
+async fn leave(context: &Context, config: &Config) {
+    let Some(own) = config
+        .node
+        .address
+        .filter(|_| config.cluster.proxies.len() > 1)
+    else {
+        return;
+    };
+    context.duty.leave();
+    let interval = config.cluster.heartbeat_interval;
+    let taken_over = async {
+        while !context.roll.has_left(own) {
+            tokio::time::sleep(interval / 4).await;
+        }
+    };
+    if tokio::time::timeout(LEAVE.min(interval * 5), taken_over)
+        .await
+        .is_err()
+    {
+        tracing::warn!("not all other proxies say that they have taken over");
+    }
 }
 
 /// For how long the client of a flow was silent that is lost because its server has been out for so long. Whose client was heard just now has a

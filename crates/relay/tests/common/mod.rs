@@ -110,17 +110,6 @@ impl Relay {
     }
 }
 
-/// A request on its way to the only server, which has read its head.
-pub async fn begun(request: impl AsRef<[u8]>) -> (Origin, Relay, Peer, Peer) {
-    let origin = Origin::start().await;
-    let relay = Relay::to(&[&origin]).await;
-    let mut client = relay.connect().await;
-    client.send(request).await;
-    let mut server = origin.accept().await;
-    server.head().await;
-    (origin, relay, client, server)
-}
-
 pub struct Origin {
     pub address: SocketAddr,
     listener: TcpListener,

@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use super::edit::without_default;
-use super::refusals::refused;
 use super::{Ground, PROXY};
-use crate::client::{Connection, Expected, Request, curl, url};
+use crate::client::{Connection, Expected, NO_SERVER, Request, curl, url};
 use crate::cluster::Lab;
 use crate::report::{Counts, Recorder};
 use crate::scenarios::SERVERS;
@@ -87,6 +86,22 @@ fn no_route(lab: &mut Lab, counts: &mut Counts) -> anyhow::Result<String> {
         b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
         404,
     )
+}
+
+fn refused(
+    lab: &mut Lab,
+    counts: &mut Counts,
+    bytes: &[u8],
+    status: u16,
+) -> anyhow::Result<String> {
+    let mut connection = Connection::to_vip(lab)?;
+    // A proxy that has seen enough may answer before all is written.
+    let _ = connection.write(bytes);
+    counts.check(
+        connection.answer("GET"),
+        &Expected::status(status, NO_SERVER),
+    )?;
+    Ok(format!("{status} from the proxy itself"))
 }
 
 /// `baton relay` as an ordinary user without any capability.

@@ -47,9 +47,8 @@ use anyhow::{bail, ensure};
 
 use super::site::{self, ClientTcp, Site};
 use super::{SERVERS, Setting};
-use crate::client::{Answer, Expected, Outcome, Plan, Request, fetch};
 use crate::cluster::{Lab, Mechanism, Options};
-use crate::report::{Counts, Recorder};
+use crate::report::Recorder;
 use ground::Ground;
 pub(super) use uploads::{NO_EXPECT, put};
 
@@ -308,23 +307,8 @@ fn variants(short: bool) -> &'static [ClientTcp] {
     }
 }
 
-/// Requests to the VIP on one connection, and their answers, which are as expected.
-fn answered(
-    lab: &mut Lab,
-    counts: &mut Counts,
-    requests: Vec<Request>,
-    expected: &[Expected],
-) -> anyhow::Result<Vec<Answer>> {
-    let to = lab.vip();
-    let answers = complete(fetch(lab, &Plan { to, requests })?)?;
-    let pairs = answers.into_iter().zip(expected);
-    pairs
-        .map(|(answer, expected)| counts.check(Ok(answer), expected))
-        .collect()
-}
-
 /// The answers of one connection, if all requests had one.
-fn complete(outcome: Outcome) -> anyhow::Result<Vec<Answer>> {
+fn complete(outcome: crate::client::Outcome) -> anyhow::Result<Vec<crate::client::Answer>> {
     match outcome.error {
         None => Ok(outcome.answers),
         Some(error) => bail!(error),

@@ -99,12 +99,7 @@ fn no_live_server(lab: &mut Lab, counts: &mut Counts) -> anyhow::Result<String> 
     Ok("503 as long as its only server is out, 200 from another pool".into())
 }
 
-pub(super) fn refused(
-    lab: &Lab,
-    counts: &mut Counts,
-    bytes: &[u8],
-    status: u16,
-) -> anyhow::Result<String> {
+fn refused(lab: &Lab, counts: &mut Counts, bytes: &[u8], status: u16) -> anyhow::Result<String> {
     let mut connection = Connection::to_vip(lab)?;
     // What is refused may be before all is written.
     let _ = connection.write(bytes);

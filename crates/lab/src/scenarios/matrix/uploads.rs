@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, bail, ensure};
 
-use super::{Place, answered};
-use crate::client::{Answer, Expected, Request, curl, url};
+use super::{Place, complete};
+use crate::client::{Answer, Expected, Plan, Request, curl, fetch, url};
 use crate::cluster::{File, Lab, POOLS, digest};
 use crate::origin::Received;
 use crate::report::{Counts, Recorder};
@@ -149,6 +149,17 @@ fn put_then_others(lab: &mut Lab, counts: &mut Counts) -> anyhow::Result<String>
         Expected::status(200, SERVERS[0]).bytes(&echoed(&large)?),
         Expected::file(SERVERS[0], &large),
     ];
-    answered(lab, counts, requests, &expected)?;
+    for (answer, expected) in complete(fetch(
+        lab,
+        &Plan {
+            to: lab.vip(),
+            requests,
+        },
+    )?)?
+    .into_iter()
+    .zip(&expected)
+    {
+        counts.check(Ok(answer), expected)?;
+    }
     Ok("five requests with and without bodies, three servers, one connection".into())
 }
