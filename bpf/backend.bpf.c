@@ -5,6 +5,7 @@
  *   packet                                  verdict (ingress)
  *   bind                                    adopt.h
  *   release                                 release.h
+ *   ask                                     ask.h
  *   forward                                 decapsulated, then as below; an ICMP error about a flow of a service: decapsulated, pass
  *   TCP to a service, flow held             pass; back in the queue while its socket is being made
  *   TCP to a service, flow fenced           drop
@@ -17,6 +18,7 @@
 #include "icmp.h"
 #include "served.h"
 #include "adopt.h"
+#include "ask.h"
 #include "release.h"
 
 static __always_inline struct service *find_service(const __be32 address[4], __be16 port)
@@ -112,6 +114,8 @@ SEC("tc") int backend_ingress(struct __sk_buff *skb)
 		return adopt(skb, &p);
 	case WIRE_PREFIX | WIRE_RELEASE:
 		return release(skb, &p);
+	case WIRE_PREFIX | WIRE_ASK:
+		return answer_ask(skb, &p);
 	case WIRE_PREFIX | WIRE_FORWARD:
 		return from_proxy(skb, &p, &inner);
 	default:

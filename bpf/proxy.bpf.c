@@ -13,7 +13,10 @@
  *   a request that would be punted, but      decided here (known.h)
  *   whose bytes were seen before
  *   RESET                                    RST
+ *   no entry, else                           punt, not too often: the servers are asked
  *   ICMP error about a flow                  to the server that has it (icmp.h)
+ *   what would be punted or decided here,    to its owner (owner.h), which does it
+ *   and is another proxy's
  */
 #include "abi.h"
 #define COUNTERS(X) PROXY_COUNTERS(X)
@@ -22,8 +25,8 @@
 struct settings settings SEC(".data.settings"); /* a table of their own: the next process reads the clock there */
 
 #include "cookie.h"
-#include "encap.h"
 #include "icmp.h"
+#include "owner.h"
 #include "reply.h"
 #include "silent.h"
 
@@ -154,7 +157,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	if (!server || !server->ifindex)
 		return drop(COUNT_DROP_NO_SERVER);
 	if (server->via == VIA_UDP) {
-		if (encapsulate_forward(skb, p, server, settings.port))
+		if (encapsulate_short(skb, p, server, settings.port, WIRE_FORWARD))
 			return drop(COUNT_DROP_MALFORMED);
 		count(why == COUNT_FORWARDED ? COUNT_ENCAPSULATED : why);
 	} else {
@@ -184,14 +187,16 @@ static __always_inline int may_end(const struct packet *p, const struct flow_ent
 }
 
 /* What the entry remembers of each packet that passes. */
-static __always_inline void note(struct __sk_buff *skb, const struct packet *p, struct flow_entry *entry)
+static __always_inline void note(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key, struct flow_entry *entry)
 {
 	struct options o;
 
 	entry->seen_ns = bpf_ktime_get_ns();
-	if (p->flags & (TCP_FIN | TCP_RST) && may_end(p, entry))
+	if (p->flags & (TCP_FIN | TCP_RST) && may_end(p, entry)) {
+		if (!(entry->flags & FLOW_CLOSING))
+			tell_change(key, entry);
 		entry->flags |= FLOW_CLOSING;
-	else if (p->payload_length && entry->flags & FLOW_CLOSING)
+	} else if (p->payload_length && entry->flags & FLOW_CLOSING)
 		entry->flags &= ~FLOW_CLOSING; /* it was not the end */
 	if (!is_plausible(p, entry) || distance(entry->newest_ack, p->ack) < 0)
 		return;
@@ -210,22 +215,40 @@ static __always_inline void note(struct __sk_buff *skb, const struct packet *p, 
 		entry->flags |= FLOW_CONFIRMED;
 }
 
-static __always_inline int bound(struct __sk_buff *skb, const struct packet *p, struct flow_entry *entry, const struct punt *head)
+/* Some acknowledgement numbers tell forged packets; but with several proxies the client's newest may have gone elsewhere. */
+static __always_inline int is_acceptable(const struct packet *p, const struct flow_entry *entry, struct punt *head)
 {
-	note(skb, p, entry);
+	if (is_plausible(p, entry))
+		return 1;
+	head->doubt = 1;
+	return has_peers() && may_ask();
+}
+
+static __always_inline int bound(struct __sk_buff *skb, const struct packet *p, struct flow_entry *entry, struct punt *head)
+{
+	int owner;
+
+	note(skb, p, &head->key, entry);
+	if (entry->flags & FLOW_ELSEWHERE)
+		return pass_on(skb, p, entry->server, COUNT_PASSED_TO_RELAY);
 	if (entry->flags & FLOW_LOCAL)
 		return pass(COUNT_TO_RELAY);
 	if (p->payload_length) {
 		if (!(entry->flags & FLOW_CONFIRMED) && distance(entry->header_end, p->seq) < 0 &&
-		    distance(entry->unconfirmed, p->seq + p->payload_length) > 0)
-			return punt(skb, p, head, COUNT_PUNTED_UNCONFIRMED);
+		    distance(entry->unconfirmed, p->seq + p->payload_length) > 0) {
+			owner = find_owner(&head->key);
+			return owner == OWNED ? punt(skb, p, head, COUNT_PUNTED_UNCONFIRMED) : pass_to_owner(skb, p, owner);
+		}
 	}
 	/* A FIN behind a request that waits goes where the request goes; one right at the boundary just closes. */
 	if ((p->payload_length || p->flags & TCP_FIN) && !(p->flags & TCP_RST) && !(entry->flags & FLOW_PINNED) &&
 	    distance(entry->boundary, p->seq + p->payload_length) > 0) {
-		if (!is_plausible(p, entry))
+		owner = find_owner(&head->key);
+		if (owner != OWNED)
+			return pass_to_owner(skb, p, owner);
+		if (!is_acceptable(p, entry, head))
 			return drop(COUNT_DROP_BAD_ACK);
-		int verdict = stay_known(skb, p, &head->key, entry);
+		int verdict = head->doubt ? -1 : stay_known(skb, p, &head->key, entry);
 		if (verdict >= 0)
 			return verdict;
 		entry->claimed = entry->boundary;
@@ -256,8 +279,15 @@ static __always_inline struct flow_entry *note_first(const struct packet *p, con
 		.min_rtt_ms = 0xffffffff,
 		.vip = head->vip,
 		.seen_ns = bpf_ktime_get_ns(),
+		.term = head->doubt ? 0 : own_term(),
 	};
 	return &desk->entry;
+}
+
+/* Whether the flow may have been another proxy's, or this one's before it was restarted: its handshake is older than the term. */
+static __always_inline int is_of_earlier_term(const struct packet *p, const struct options *own)
+{
+	return distance(own_term(), own->timestamps ? own->tsecr : cookie_since(p->ack - 1)) <= 0;
 }
 
 /* The first segment of a new flow, if it opens the cookie; -1 if not. */
@@ -272,14 +302,18 @@ static __always_inline int begin(struct __sk_buff *skb, struct packet *p, const 
 	/* The handshake's ACK. On a tuple that is used again it must not reach the old connection's server, which would answer with a reset. */
 	if (!p->payload_length)
 		return p->flags & TCP_FIN ? answer_fin(skb, p, &o) : drop(COUNT_DROP_BARE_ACK);
+	int owner = find_owner(key);
+	if (owner != OWNED)
+		return pass_to_owner(skb, p, owner);
 	parse_options(skb, p, &own);
 	head->fresh = 1;
+	head->doubt = is_of_earlier_term(p, &own);
 	head->mss = o.mss;
 	head->client_wscale = o.wscale == WSCALE_NONE ? 0 : o.wscale;
 	head->offers = (own.timestamps ? OFFER_TIMESTAMPS : 0) | (o.sack ? OFFER_SACK : 0) | (o.wscale == WSCALE_NONE ? 0 : OFFER_WSCALE);
 	if (!old || is_over(old)) {
 		struct flow_entry *entry = note_first(p, head);
-		int verdict = entry ? bind_known(skb, p, key, &own, entry, old) : TC_ACT_SHOT;
+		int verdict = !entry ? TC_ACT_SHOT : head->doubt ? -1 : bind_known(skb, p, key, &own, entry, old);
 
 		if (verdict >= 0)
 			return verdict;
@@ -289,17 +323,24 @@ static __always_inline int begin(struct __sk_buff *skb, struct packet *p, const 
 	return punt(skb, p, head, COUNT_PUNTED_NEW);
 }
 
-/* No entry, no cookie that is good. */
-static __always_inline int unknown(struct __sk_buff *skb, struct packet *p, const struct flow_key *key)
+/* No entry, no cookie that is good. A server may know the flow: other proxies, or this one before it was restarted, may have bound it. */
+static __always_inline int unknown(struct __sk_buff *skb, struct packet *p, struct punt *head)
 {
-	if (p->flags & TCP_RST)
-		return drop(COUNT_DROP_NO_FLOW);
-	if (is_expired(p, key))
+	struct options offered = {};
+	int owner = find_owner(&head->key);
+
+	if (owner != OWNED)
+		return pass_to_owner(skb, p, owner);
+	if (!(p->flags & TCP_RST) && is_expired(p, &head->key))
 		return reset(skb, p, COUNT_EXPIRED_ANSWERED);
-	if (!p->payload_length)
-		return drop(p->flags & TCP_FIN ? COUNT_DROP_NO_FLOW : COUNT_DROP_BARE_ACK);
-	are_guessed(1);
-	return drop(COUNT_DROP_BAD_COOKIE);
+	if (!p->payload_length && p->flags == TCP_ACK && open_cookie(&head->key, p->seq - 2, p->ack - 2, &offered))
+		return drop(COUNT_DROP_BARE_ACK); /* the last one of a connection without a request (silent.h) */
+	if (p->payload_length && !(p->flags & TCP_RST))
+		are_guessed(1);
+	head->doubt = 1;
+	if (may_ask())
+		return punt(skb, p, head, COUNT_PUNTED_UNKNOWN);
+	return drop(p->payload_length && !(p->flags & TCP_RST) ? COUNT_DROP_BAD_COOKIE : COUNT_DROP_NO_FLOW);
 }
 
 /* The connection was reset, and the client has not heard or not believed it (RFC 5961 3.2): its own acknowledgement number is the right one. */
@@ -354,22 +395,28 @@ static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const
 		return drop(COUNT_DROP_BAD_FLAGS);
 	if ((!entry || may_be_new(skb, p, entry)) && !(p->flags & TCP_RST)) {
 		int verdict = answer_probe(skb, p, &head.key, entry);
-		if (verdict < 0 && (entry || p->payload_length || p->flags & TCP_FIN))
+		if (verdict < 0)
 			verdict = begin(skb, p, &head.key, entry, &head);
 		if (verdict >= 0)
 			return verdict;
 	}
 	if (!entry)
-		return unknown(skb, p, &head.key);
+		return unknown(skb, p, &head);
 	if (entry->state == FLOW_RESET)
 		return answer_reset(skb, p, entry);
 	if (entry->state == FLOW_BOUND)
 		return bound(skb, p, entry, &head);
 	entry->seen_ns = bpf_ktime_get_ns();
-	if ((p->payload_length || p->flags & TCP_FIN) && !(p->flags & TCP_RST))
-		return is_plausible(p, entry) ? punt(skb, p, &head, COUNT_PUNTED_PENDING) : drop(COUNT_DROP_BAD_ACK);
-	return drop(COUNT_DROP_UNDECIDED);
+	if ((!p->payload_length && !(p->flags & TCP_FIN)) || p->flags & TCP_RST)
+		return drop(COUNT_DROP_UNDECIDED);
+	int owner = find_owner(&head.key);
+	if (owner != OWNED)
+		return pass_to_owner(skb, p, owner);
+	return is_acceptable(p, entry, &head) ? punt(skb, p, &head, COUNT_PUNTED_PENDING) : drop(COUNT_DROP_BAD_ACK);
 }
+
+/* Not for a VIP. Nothing else is passed on between proxies. */
+static __always_inline int not_ours(const struct packet *p) { return p && p->passed ? drop(COUNT_DROP_MALFORMED) : TC_NEXT; }
 
 /* What routers and the client's host say about packets of a flow belongs to the server that sent them: it is whose path is too narrow. */
 static __noinline int icmp(struct __sk_buff *skb, const struct packet *p)
@@ -379,36 +426,46 @@ static __noinline int icmp(struct __sk_buff *skb, const struct packet *p)
 	struct flow_entry *entry;
 
 	if (!p || !find_vip(p, 0) || !find_embedded(skb, p, &key))
-		return TC_NEXT;
+		return not_ours(p);
 	__builtin_memcpy(at.address, key.vip, 16);
 	at.port = key.vip_port;
 	if (!bpf_map_lookup_elem(&vips, &at))
-		return TC_NEXT; /* of the host's own connections */
+		return not_ours(p); /* of the host's own connections */
 	entry = bpf_map_lookup_elem(&flows, &key);
-	if (!entry || entry->state != FLOW_BOUND)
-		return drop(COUNT_DROP_NO_FLOW);
+	if (!entry || entry->state != FLOW_BOUND) {
+		int owner = find_owner(&key);
+		return owner < 0 ? drop(COUNT_DROP_NO_FLOW) : pass_to_owner(skb, p, owner);
+	}
+	if (entry->flags & FLOW_ELSEWHERE)
+		return pass_on(skb, p, entry->server, COUNT_PASSED_TO_RELAY);
 	return entry->flags & FLOW_LOCAL ? pass(COUNT_TO_RELAY) : forward(skb, p, entry, COUNT_ICMP_FORWARDED);
 }
+
+static __noinline int look(struct __sk_buff *skb, struct packet *p) { return p ? parse_frame(skb, p) : PARSED_OTHER; }
 
 SEC("tc") int proxy(struct __sk_buff *skb)
 {
 	struct packet p = {};
 	struct vip *vip;
+	int what;
 
 	if (is_for_another(skb) || is_for_vlan(skb))
 		return TC_NEXT;
-	switch (parse_frame(skb, &p)) {
+	what = look(skb, &p);
+	if (what == PARSED_UDP && take_passed(skb, &p))
+		what = look(skb, &p);
+	switch (what) {
 	case PARSED_TCP:
 		vip = find_vip(&p, p.destination_port);
-		return vip ? to_vip(skb, &p, vip) : TC_NEXT;
+		return vip ? to_vip(skb, &p, vip) : not_ours(&p);
 	case PARSED_ICMP:
 		return icmp(skb, &p);
 	case PARSED_FRAGMENT:
-		return find_vip(&p, 0) ? drop(COUNT_DROP_FRAGMENT) : TC_NEXT;
+		return find_vip(&p, 0) ? drop(COUNT_DROP_FRAGMENT) : not_ours(&p);
 	case PARSED_MALFORMED:
-		return find_vip(&p, 0) ? drop(COUNT_DROP_MALFORMED) : TC_NEXT;
+		return find_vip(&p, 0) ? drop(COUNT_DROP_MALFORMED) : not_ours(&p);
 	default:
-		return TC_NEXT;
+		return not_ours(&p);
 	}
 }
 

@@ -27,6 +27,7 @@ enum flow_flags {
 	FLOW_LOCAL = 1 << 2,     /* bound to this node's relay */
 	FLOW_REUSED = 1 << 3,    /* a SYN came for it: check first segments for a new flow (port reuse) */
 	FLOW_CLOSING = 1 << 4,   /* a FIN or RST passed: forget it sooner */
+	FLOW_ELSEWHERE = 1 << 5, /* bound to the relay of another proxy: `server` is its place in `peers` */
 };
 
 enum tcp_offer {
@@ -39,7 +40,7 @@ enum tcp_offer {
 struct flow_entry {
 	__u8 state;
 	__u8 flags;
-	__u16 server;        /* index into `servers` */
+	__u16 server;        /* index into `servers`, or into `peers` */
 	__u32 epoch;         /* of the present bind: cluster clock when it was made, and above the one before */
 	__u32 boundary;      /* client sequence number at which its next request begins */
 	__u32 bind_seq;      /* where the present bind was made */
@@ -62,6 +63,8 @@ struct flow_entry {
 	__u32 claimed;       /* the boundary at which user space was given bytes: it decides what begins there */
 	__u64 seen_ns;       /* CLOCK_MONOTONIC of the newest packet */
 	__u64 known;         /* hash of the newest request, if the kernel decided it; else 0 */
+	__u32 term;          /* in which this node last decided about it, or heard from its server: `struct membership` */
+	__u32 told;          /* the newest round in which user space was told of a change */
 };
 
 enum served_state {
@@ -79,6 +82,7 @@ enum served_flags {
 	SERVED_SERVER_FIN = 1 << 3,
 	SERVED_ACKNOWLEDGED = 1 << 4, /* the client has something of its answers */
 	SERVED_PINNED = 1 << 5,       /* boundary at infinity: never complete either */
+	SERVED_FORCED = 1 << 6,       /* released whatever it was doing: nobody may go on behind it */
 };
 
 /* Where in an answer the framing stands (framing.h). */
@@ -108,7 +112,11 @@ struct access {
 struct served_flow {
 	__u8 state;
 	__u8 flags;
-	__u16 service;
+	__u8 service;
+	__u8 refusal; /* enum refusal, if refused */
+	__u8 offers;  /* enum tcp_offer; this and the next two as in `bind` */
+	__u8 scales;
+	__u16 mss;
 	__u32 epoch;
 	__u32 seq;      /* of the bind */
 	__u32 ack;
@@ -118,7 +126,6 @@ struct served_flow {
 	__u32 released_at; /* the server's next sequence number when it was released */
 	__u32 client_fin;  /* sequence number after the client's FIN */
 	__be32 proxy[4];   /* who sent the newest header */
-	__u32 refusal;     /* enum refusal, if refused */
 	struct framing framing;
 	__u64 seen_ns;
 	struct access access;
@@ -194,6 +201,16 @@ struct spread {
 	__u8 proxies[SLOTS]; /* by place: index into `proxies` */
 };
 
+/* One: how this proxy sees the cluster at the moment. Alone, it owns every slot for ever. */
+struct membership {
+	__u64 decide_until_ns; /* CLOCK_MONOTONIC; after that it decides nothing */
+	__u32 term;            /* cluster clock (ms) when the owners last changed, or it began; never 0 */
+	__u8 own;              /* its place in `peers` */
+	__u8 count;            /* of owners; more than one: they tell each other what changes */
+	__u8 pad[2];
+	__u8 owners[SLOTS];    /* places in `peers` */
+};
+
 /* ---- requests that the kernel decides by itself (known.h) ---------------------------------------------------------------- */
 
 #define KNOWN_BYTES_MAX 1408 /* of a request: one segment */
@@ -234,7 +251,8 @@ struct pool_cards {
 /* ---- wire (docs/wire.md), network byte order ------------------------------------------------------------------------- */
 
 #define WIRE_PREFIX 0x42540100 /* "BT", version 1, kind in the low byte */
-enum wire_kind { WIRE_BIND = 1, WIRE_FORWARD = 2, WIRE_RELEASE = 3, WIRE_RELEASE_ANSWER = 4, WIRE_NOTICES = 5, WIRE_HEARTBEAT = 6, WIRE_PASS = 7 };
+enum wire_kind { WIRE_BIND = 1, WIRE_FORWARD = 2, WIRE_RELEASE = 3, WIRE_RELEASE_ANSWER = 4, WIRE_NOTICES = 5, WIRE_HEARTBEAT = 6,
+		 WIRE_PASS = 7, WIRE_ASK = 9, WIRE_TRUTH = 10 };
 
 struct wire_bind {
 	__be32 prefix;
@@ -265,11 +283,34 @@ struct wire_release {
 	__be32 epoch, boundary, requests, bodiless, ack, seq, zero2;
 };
 
-/* To a proxy, in front of a client's packet; so often has it been passed on. */
+/* To a proxy, in front of a client's packet; so many proxies have passed it on. */
 struct wire_pass {
 	__be32 prefix;
 	__u8 hops;
 	__u8 zero[3];
+};
+#define HOPS_MAX 2
+
+enum truth_state {
+	TRUTH_HELD = 1,
+	TRUTH_UNKNOWN = 2,
+	TRUTH_RELEASED = 3, /* or its bind was refused: it can be bound at (boundary, next) */
+	TRUTH_ENDED = 4,
+	TRUTH_SOCKET = 5,   /* a socket has the addresses, and no more is known: the agent was restarted */
+};
+
+/* Both the question (state 0, and only `key` and `nonce` say something) and its answer. */
+struct wire_truth {
+	__be32 prefix;
+	__u8 state;
+	__u8 flags; /* enum tcp_offer and BIND_PINNED */
+	__be16 mss;
+	__u64 tag;
+	struct flow_key key;
+	__be32 scales;
+	__be32 epoch, seq, ack, boundary, requests, bodiless;
+	__be32 next; /* the server's next sequence number */
+	__be32 nonce; /* as asked */
 };
 
 /* ---- events to user space -------------------------------------------------------------------------------------------- */
@@ -282,7 +323,7 @@ struct punt {
 	__u8 offers;
 	__u16 mss;
 	__u8 client_wscale;
-	__u8 pad;
+	__u8 doubt; /* another proxy may know more of it: the servers are to be asked first */
 	__u32 length; /* of the packet that follows */
 };
 
@@ -356,6 +397,11 @@ struct access_answer {
 	X(PUNTED_PENDING, "punted", "undecided")                    \
 	X(PUNTED_BOUNDARY, "punted", "boundary")                    \
 	X(PUNTED_UNCONFIRMED, "punted", "unconfirmed")              \
+	X(PUNTED_UNKNOWN, "punted", "no_flow")                      \
+	X(PASSED_ON, "forwarded", "to_owner")                       \
+	X(PASSED_TO_RELAY, "forwarded", "to_relays_proxy")          \
+	X(DROP_HOPS, "dropped", "passed_on_too_often")              \
+	X(DROP_NOT_NOW, "dropped", "no_majority")                   \
 	X(DROP_BARE_ACK, "dropped", "handshake_ack")                \
 	X(DROP_NO_FLOW, "dropped", "no_flow")                       \
 	X(DROP_BAD_COOKIE, "dropped", "bad_cookie")                 \
@@ -381,6 +427,8 @@ struct access_answer {
 	X(BUSY, "answered", "busy")                                 \
 	X(CLOSED, "answered", "closed")                             \
 	X(RELEASE_UNKNOWN_FLOW, "answered", "unknown_flow")         \
+	X(TOLD_HELD, "answered", "asked_held")                      \
+	X(TOLD_OTHER, "answered", "asked_not_held")                 \
 	X(FENCE_DROPPED, "dropped", "fenced")                       \
 	X(NO_LEASE, "dropped", "no_lease")                           \
 	X(REFUSE_BAD_TAG, "dropped", "bad_tag")                     \

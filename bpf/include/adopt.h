@@ -128,6 +128,9 @@ static __always_inline void fill(struct served_flow *flow, const struct wire_bin
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->state = SERVED_ADOPTING;
 	flow->service = service->index;
+	flow->offers = bind->flags & (OFFER_TIMESTAMPS | OFFER_SACK | OFFER_WSCALE);
+	flow->scales = bind->scales;
+	flow->mss = bpf_ntohs(bind->mss);
 	flow->epoch = bpf_ntohl(bind->epoch);
 	flow->seq = bpf_ntohl(bind->seq);
 	flow->ack = bpf_ntohl(bind->ack);

@@ -126,6 +126,14 @@ static __noinline int open_cookie(const struct flow_key *key, __u32 client_isn, 
 	return 1;
 }
 
+/* When the slot of a cookie that is good began (cluster clock, ms). */
+static __always_inline __u32 cookie_since(__u32 cookie)
+{
+	__u32 now = now_ms(&settings) >> COOKIE_SLOT_SHIFT;
+
+	return (now - ((now - cookie) & (COOKIE_SLOTS - 1))) << COOKIE_SLOT_SHIFT;
+}
+
 /* Whether it was a cookie of ours once. */
 static __noinline int is_expired_cookie(const struct flow_key *key, __u32 client_isn, __u32 cookie)
 {

@@ -76,10 +76,10 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct packe
 	return error ?: bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(outer), message, size, 0);
 }
 
-/* Behind a `forward`. A function of its own for the stack's sake. */
-static __noinline __attribute__((unused)) int encapsulate_forward(struct __sk_buff *skb, const struct packet *p, const struct server *server, __be16 port)
+/* Behind a `forward`, or a `pass` with its hops in the second byte of `what`. A function of its own for the stack's sake. */
+static __noinline __attribute__((unused)) int encapsulate_short(struct __sk_buff *skb, const struct packet *p, const struct server *server, __be16 port, __u32 what)
 {
-	struct wire_forward message = { .prefix = bpf_htonl(WIRE_PREFIX | WIRE_FORWARD) };
+	struct wire_pass message = { .prefix = bpf_htonl(WIRE_PREFIX | (what & 0xff)), .hops = what >> 8 };
 
 	return p && server ? encapsulate(skb, p, server, port, &message, sizeof(message)) : -1;
 }

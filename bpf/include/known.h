@@ -6,13 +6,14 @@
  *   a flow whose server is in the pool    stays (stay if you may)
  *   else                                  user space
  *
- * Exactly what user space would do (crates/flow, binding.rs): same entry, same header.
+ * Exactly what user space would do (crates/flow, binding.rs): same entry, same header. Only the flow's owner does it, and not before a server has
+ * confirmed what another term left.
  */
 #ifndef BATON_KNOWN_H
 #define BATON_KNOWN_H
 
 #include "desk.h"
-#include "encap.h"
+#include "owner.h"
 #include "reply.h"
 #include "siphash.h"
 
@@ -132,7 +133,7 @@ static __always_inline int stay_known(struct __sk_buff *skb, const struct packet
 	struct pool_cards *pool;
 
 	/* What user space holds there it may have acknowledged, or have asked a release for. */
-	if (p->seq != entry->boundary || entry->claimed == p->seq || server >= POOL_SERVERS_MAX)
+	if (p->seq != entry->boundary || entry->claimed == p->seq || entry->term != own_term() || server >= POOL_SERVERS_MAX)
 		return -1;
 	pool = find_known(skb, p, entry->vip, &known);
 	if (!pool || !(pool->members[server / 64] >> (server & 63) & 1))
@@ -150,6 +151,7 @@ static __always_inline int stay_known(struct __sk_buff *skb, const struct packet
 	entry->requests++;
 	entry->bodiless = entry->bodiless << 1 | known.bodiless;
 	entry->known = known.hash;
+	tell_change(key, entry);
 	count(COUNT_KNOWN_STAY);
 	return send_bind(skb, p, key, entry, now_ms(&settings));
 }
@@ -165,7 +167,7 @@ static __always_inline __u32 next_epoch(const struct flow_entry *old, __u32 cloc
 /* Whether the connection that had these addresses has ended: its client has closed it, and user space holds nothing of it. */
 static __always_inline int is_over(const struct flow_entry *old)
 {
-	return old->state == FLOW_BOUND && old->flags & FLOW_CLOSING && !(old->flags & FLOW_LOCAL) && old->claimed != old->boundary;
+	return old->state == FLOW_BOUND && old->flags & FLOW_CLOSING && !(old->flags & (FLOW_LOCAL | FLOW_ELSEWHERE)) && old->claimed != old->boundary;
 }
 
 /* A new flow's first request. The entry is complete but for the bind. `old`: of the connection that had its addresses before, and is over. -1:
@@ -209,6 +211,7 @@ static __always_inline int bind_known(struct __sk_buff *skb, const struct packet
 	entry->bodiless = known.bodiless;
 	entry->newest_tsval = own->tsval;
 	entry->known = known.hash;
+	tell_change(key, entry);
 	if (bpf_map_update_elem(&flows, key, entry, old ? BPF_ANY : BPF_NOEXIST))
 		return drop(COUNT_DROP_TABLE_FULL);
 	count(COUNT_KNOWN_FIRST);

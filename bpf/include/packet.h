@@ -49,6 +49,8 @@ struct packet {
 	__u8 flags;
 	__u8 ipv6;
 	__u8 tcp_header;
+	__u8 passed; /* it came from a balancer or a proxy ... */
+	__u8 hops;   /* ... by so many proxies */
 };
 
 /* Distance b - a of sequence numbers, as signed: > 0 when b is later (RFC 9293 3.4). */

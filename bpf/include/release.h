@@ -5,6 +5,7 @@
 
 #include "framing.h"
 #include "reshape.h"
+#include "return.h"
 #include "served.h"
 
 /* Of desk->answer, under one of the keys. */
@@ -25,6 +26,7 @@ static __always_inline __u8 decide(struct served_flow *flow, const struct wire_r
 		return m->flags & RELEASE_FORCE || flow->boundary == boundary ? RELEASE_RELEASED : RELEASE_UNKNOWN;
 	if (m->flags & RELEASE_FORCE) {
 		flow->state = SERVED_FENCED;
+		flow->flags |= SERVED_FORCED;
 		flow->released_at = socket->write_seq;
 		return RELEASE_RELEASED;
 	}
@@ -87,13 +89,8 @@ static __always_inline int release(struct __sk_buff *skb, const struct packet *p
 	m->tag = release_tag(desk, 0);
 
 	/* The request goes back as its own answer ... */
-	__s64 change = bpf_csum_diff((__be32 *)was, sizeof(*was), (__be32 *)m, sizeof(*m), 0);
-	__be16 ports[2] = { p->destination_port, p->source_port };
-	if (bpf_skb_store_bytes(skb, p->payload, m, sizeof(*m), 0) || bpf_skb_store_bytes(skb, p->l4, ports, 4, 0))
+	if (become_answer(skb, p, was, m, sizeof(*m)))
 		return drop(COUNT_REFUSE_MALFORMED);
-	bpf_l4_csum_replace(skb, p->l4 + 6, 0, change, BPF_F_MARK_MANGLED_0);
-	swap_ip_addresses(skb, p);
-	swap_link_addresses(skb);
 	switch (m->outcome) {
 	case RELEASE_RELEASED:
 		count(COUNT_RELEASED);

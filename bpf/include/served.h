@@ -72,6 +72,7 @@ struct desk {
 	struct flow_key key;
 	__u32 zero; /* a bind and its key are signed together, padded to whole words */
 	struct wire_release was, answer;
+	struct wire_truth question, truth;
 	struct served_flow flow;
 	struct packet inner;
 };

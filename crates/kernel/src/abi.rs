@@ -5,8 +5,8 @@ pub use crate::skeletons::backend::types::{
 };
 pub use crate::skeletons::balancer::types::spread;
 pub use crate::skeletons::proxy::types::{
-    endpoint, flow_entry, known_key, known_request, known_rules, pool_cards, pool_key, punt,
-    server, settings, vip,
+    endpoint, flow_entry, known_key, known_request, known_rules, membership, pool_cards, pool_key,
+    punt, server, settings, vip,
 };
 use baton_packet::FlowKey;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -33,6 +33,8 @@ pub mod flow_flags {
     pub const REUSED: u8 = 1 << 3;
     /// A FIN or RST passed.
     pub const CLOSING: u8 = 1 << 4;
+    /// Bound to another proxy's relay.
+    pub const ELSEWHERE: u8 = 1 << 5;
 }
 
 /// Values of `enum tcp_offer`.
@@ -46,6 +48,12 @@ pub mod offer {
     /// All of them.
     pub const ALL: u8 = TIMESTAMPS | SACK | WSCALE;
 }
+
+/// Slots of flows, each of which has one owner.
+pub const SLOTS: usize = 16384;
+
+/// Places for the cluster's proxies.
+pub const PEERS_MAX: usize = 32;
 
 /// What the SYN-ACK promises as window scale (`PROMISED_WSCALE` in `proxy.bpf.c`): servers must keep to it.
 pub const PROMISED_WSCALE: u8 = 10;
@@ -98,10 +106,10 @@ macro_rules! plain {
 }
 
 plain! {
-    endpoint: 20, flow_entry: 88, punt: 48, settings: 96, server: 40, vip: 8,
+    endpoint: 20, flow_entry: 96, membership: 16400, punt: 48, settings: 96, server: 40, vip: 8,
     known_key: 16, known_request: 4, known_rules: 24, pool_key: 8, pool_cards: 4232,
     lease: 8, notice: 68, access_request: 72, access_answer: 48, served_flow: 128, service: 20,
-    spread: 16396, u8: 1,
+    spread: 16396, u8: 1, u32: 4,
     crate::skeletons::backend::types::settings: 96,
     crate::skeletons::backend::types::flow_key: 36, crate::skeletons::proxy::types::flow_key: 36,
 }

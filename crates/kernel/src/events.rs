@@ -20,6 +20,8 @@ pub struct Punt {
     pub vip: u16,
     /// The packet opened the cookie: what the client's SYN offered.
     pub fresh: Option<Offered>,
+    /// Another proxy may know more of the flow, or this one before it was restarted: its server is to be asked first.
+    pub doubt: bool,
     /// The IP packet.
     pub packet: Vec<u8>,
 }
@@ -118,8 +120,22 @@ impl Event for Punt {
                 sack: has(abi::offer::SACK),
                 timestamps: has(abi::offer::TIMESTAMPS),
             }),
+            doubt: head.doubt != 0,
             packet: record.get(at..at + head.length as usize)?.to_vec(),
         })
+    }
+}
+
+/// A flow whose entry the proxy's program has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed(
+    /// The flow.
+    pub FlowKey,
+);
+
+impl Event for Changed {
+    fn parse(record: &[u8]) -> Option<Changed> {
+        key_from_bytes(record).map(Changed)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::counters::Counters;
 use crate::settings::monotonic;
 use crate::skeletons::proxy::{ProxySkel, ProxySkelBuilder};
 use crate::table::Table;
-use crate::{Error, Known, Pins, Punt, Queue, Result, Settings};
+use crate::{Changed, Error, Known, Pins, Punt, Queue, Result, Settings, View};
 use baton_packet::FlowKey;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use std::collections::BTreeMap;
@@ -157,6 +157,7 @@ pub struct Proxy {
     flows: Arc<Flows>,
     vips: Table<abi::vip>,
     servers: Table<abi::server>,
+    peers: Table<abi::server>,
     known: Option<Known>,
 }
 
@@ -217,6 +218,7 @@ impl Proxy {
             flows: Arc::new(Flows(Table::of("flows", &skel.maps.flows)?)),
             vips: Table::of("vips", &skel.maps.vips)?,
             servers: Table::of("servers", &skel.maps.servers)?,
+            peers: Table::of("peers", &skel.maps.peers)?,
             known,
             links: Vec::new(),
             pins,
@@ -289,9 +291,27 @@ impl Proxy {
 
     /// The server with this index; `None`: there is none, its packets are dropped.
     pub fn set_server(&self, index: u16, server: Option<Server>) -> Result<()> {
-        let value = server.map(abi::server::from);
-        self.servers
-            .put(&u32::from(index).to_ne_bytes(), &value.unwrap_or_default())
+        let value = server.map(abi::server::from).unwrap_or_default();
+        self.servers.put(&u32::from(index).to_ne_bytes(), &value)
+    }
+
+    /// Another proxy, or this one, or none, at its place.
+    pub fn set_peer(&self, place: u8, peer: Option<Server>) -> Result<()> {
+        let value = peer.map(abi::server::from).unwrap_or_default();
+        self.peers.put(&u32::from(place).to_ne_bytes(), &value)
+    }
+
+    /// How the program sees the cluster.
+    pub fn view(&self) -> Result<View> {
+        let membership = Table::of("membership", &self.skel.maps.membership)?;
+        let mut view = View::new(membership, Table::of("rounds", &self.skel.maps.rounds)?);
+        view.next_round()?;
+        Ok(view)
+    }
+
+    /// Flows that the program itself has changed, if there are other proxies: each at most once in a round of the [`View`].
+    pub fn changes(&self) -> Result<Queue<Changed>> {
+        Queue::of("changes", &self.skel.maps.changes)
     }
 
     /// The flow table.

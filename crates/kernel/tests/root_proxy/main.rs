@@ -7,10 +7,11 @@ mod flows;
 mod handshake;
 mod hostile;
 mod odd;
+mod owners;
 mod silent;
 
 use baton_kernel::abi::{flow_entry, flow_flags, flow_state, offer};
-use baton_kernel::{Events, Proxy, Punt, Server, Settings, Sizes, Via, Vip};
+use baton_kernel::{Events, Membership, Proxy, Punt, Server, Settings, Sizes, Via, Vip};
 use baton_packet::FlowKey;
 use common::*;
 use etherparse::TcpOptionElement as Opt;
@@ -30,6 +31,33 @@ fn sizes(flows: u32) -> Sizes {
     }
 }
 
+/// A term that began so many seconds ago; by default longer than a slot of cookies is.
+fn before_all(seconds: u64) -> u32 {
+    (settings().clock.now_ms() - 1000 * seconds) as u32
+}
+
+fn vip(index: u16, address: &str) -> Vip {
+    Vip {
+        index,
+        at: at(address),
+        mss: 1384,
+        offers: offer::ALL,
+    }
+}
+
+fn server() -> Server {
+    Server {
+        address: at("10.77.0.21:1").ip(),
+        source: at("10.77.0.11:1").ip(),
+        ifindex: 1,
+        via: Via::Neighbour,
+    }
+}
+
+fn asked() -> (i32, String) {
+    (DROP, "punted/no_flow".into())
+}
+
 struct Bench {
     proxy: Proxy,
     watch: Watch,
@@ -38,20 +66,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let proxy = Proxy::load(&settings(), sizes(1024), None).unwrap();
-        let vip = |index, at_: &str| Vip {
-            index,
-            at: at(at_),
-            mss: 1384,
-            offers: offer::ALL,
-        };
+        Bench::with(sizes(1024))
+    }
+
+    fn with(sizes: Sizes) -> Bench {
+        let proxy = Proxy::load(&settings(), sizes, None).unwrap();
+        let view = proxy.view().unwrap();
+        view.show(&Membership::alone(before_all(300))).unwrap();
         proxy.set_vips(&[vip(0, VIP), vip(1, VIP6)]).unwrap();
-        let server = Server {
-            address: at("10.77.0.21:1").ip(),
-            source: at("10.77.0.11:1").ip(),
-            ifindex: 1,
-            via: Via::Neighbour,
-        };
+        let server = server();
         proxy.set_server(0, Some(server)).unwrap();
         proxy
             .set_server(

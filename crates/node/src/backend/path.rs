@@ -108,7 +108,7 @@ impl PathTest {
             .await
             .with_context(|| format!("{} did not receive a frame of ours", self.interface.name))?;
         if flow.state == served_state::REFUSED {
-            return Ok(match flow.refusal as u8 {
+            return Ok(match flow.refusal {
                 refusal::NO_LISTENER => Finding::NoListener,
                 refusal::MPTCP => Finding::Mptcp,
                 _ => Finding::Refused,

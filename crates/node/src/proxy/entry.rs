@@ -110,6 +110,8 @@ pub(super) fn to_kernel(e: &Entry) -> flow_entry {
         },
         seen_ns: e.seen.as_nanos() as u64,
         known: e.known,
+        term: 0,
+        told: 0,
     }
 }
 

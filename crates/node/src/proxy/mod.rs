@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use baton_kernel::{Clock, Pins, Sizes};
+use baton_kernel::{Clock, Membership, Pins, Sizes};
 use baton_policy::ServerId;
 
 use crate::addresses::Addresses;
@@ -81,6 +81,8 @@ pub async fn run(mut context: Context) -> Result<()> {
     addresses.hold(&plan.placed).await?;
     let mut local = LocalRelay::start(&context, &config, &settings)?;
     apply(&program, &plan)?;
+    let view = program.view()?;
+    view.show(&Membership::alone(clock.now_ms() as u32))?;
 
     let numbers = Arc::new(Numbers::new(program.counters()?, local.counters()?));
     let relay = local.told()?;

@@ -1,0 +1,85 @@
+//! How a proxy's program sees the cluster: who owns which flows, and until when this proxy may decide (`bpf/include/owner.h`).
+
+use std::time::Duration;
+
+use crate::Result;
+use crate::abi::{SLOTS, membership};
+use crate::table::Table;
+
+/// The cluster as one proxy sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// Until then this proxy decides about the flows that it owns (CLOCK_MONOTONIC); [`Duration::MAX`]: for ever.
+    pub decide_until: Duration,
+    /// Cluster clock (ms) when the owners last changed, or this proxy began; never 0.
+    pub term: u32,
+    /// This proxy's place among its peers.
+    pub own: u8,
+    /// How many own anything.
+    pub count: u8,
+    /// By slot, the owner's place; what is missing is the first one's.
+    pub owners: Vec<u8>,
+}
+
+impl Membership {
+    /// There is no other proxy.
+    pub fn alone(term: u32) -> Membership {
+        Membership {
+            decide_until: Duration::MAX,
+            term,
+            own: 0,
+            count: 1,
+            owners: Vec::new(),
+        }
+    }
+}
+
+/// Where the program looks at it, and at the number of the round in which user space looks for changed flows.
+pub struct View {
+    membership: Table<membership>,
+    rounds: Table<u32>,
+    round: u32,
+}
+
+impl View {
+    pub(crate) fn new(membership: Table<membership>, rounds: Table<u32>) -> View {
+        View {
+            membership,
+            round: rounds.lookup(&KEY).unwrap_or_default(),
+            rounds,
+        }
+    }
+
+    /// From now on the program sees it so. Until the first time it decides nothing.
+    pub fn show(&self, seen: &Membership) -> Result<()> {
+        let mut owners = [0; SLOTS];
+        for (slot, owner) in owners.iter_mut().zip(&seen.owners) {
+            *slot = *owner;
+        }
+        let mut shown = membership {
+            decide_until_ns: 0,
+            term: seen.term,
+            own: seen.own,
+            count: seen.count,
+            pad: [0; 2],
+            owners,
+        };
+        // Written byte by byte while the program reads: first what says that nothing is decided, then all, then until when.
+        let now = self.membership.lookup(&KEY);
+        if now
+            .is_none_or(|now| now.owners != owners || (now.term, now.own) != (seen.term, seen.own))
+        {
+            self.membership.put(&KEY, &shown)?;
+        }
+        shown.decide_until_ns = u64::try_from(seen.decide_until.as_nanos()).unwrap_or(u64::MAX);
+        self.membership.put(&KEY, &shown)
+    }
+
+    /// Flows that change from now on are told once more ([`Proxy::changes`](crate::Proxy::changes)): to be called before they are read.
+    pub fn next_round(&mut self) -> Result<()> {
+        self.round = self.round.wrapping_add(1).max(1);
+        self.rounds.put(&KEY, &self.round)
+    }
+}
+
+const KEY: [u8; 4] = [0; 4];
