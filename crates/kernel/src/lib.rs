@@ -40,6 +40,6 @@ pub use known::{KNOWN_BYTES_MAX, Known, POOL_CARDS_MAX, POOL_SERVERS_MAX, Pool};
 pub use listener::{descriptor_of, receive_buffer, set_receive_buffer};
 pub use pins::{Detached, Pins, detach};
 pub use probe::{Missing, probe};
-pub use proxy::{Flows, Proxy, Server, Sizes, Via, Vip};
+pub use proxy::{Flows, Holder, Proxy, Server, Sizes, Via, Vip};
 pub use settings::{Clock, Settings, monotonic};
 pub use view::{Membership, View};

@@ -78,6 +78,15 @@ pub struct Sizes {
     pub known_key: [u8; 16],
 }
 
+/// Who has a flow, as the table says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The server with this index.
+    Server(u16),
+    /// The relay of the peer with this index.
+    Peer(u16),
+}
+
 /// The flow table, shared with the kernel; may be used from any thread.
 pub struct Flows(Table<flow_entry>);
 
@@ -117,24 +126,31 @@ impl Flows {
         Ok(stay)
     }
 
-    /// Flows that are bound to one of these servers (indices), and of which no packet came for a time in its range; at most `most`.
+    /// Flows that are bound to one of these servers (indices) and of which no packet came for a time in its range, or to the relay of one of these
+    /// peers; at most `most`.
     pub fn bound_to(
         &self,
         servers: &BTreeMap<u16, Range<Duration>>,
+        peers: &[u16],
         most: usize,
-    ) -> Result<Vec<(FlowKey, u16)>> {
+    ) -> Result<Vec<(FlowKey, Holder)>> {
         let now = monotonic().as_nanos() as u64;
         let mut found = Vec::new();
         self.0.visit(|key, entry| {
-            let is_bound =
-                entry.state == abi::flow_state::BOUND && entry.flags & abi::flow_flags::LOCAL == 0;
             let silent = Duration::from_nanos(now.saturating_sub(entry.seen_ns));
             let is_meant = || {
                 let range = servers.get(&entry.server);
                 range.is_some_and(|range| range.contains(&silent))
             };
-            if is_bound && found.len() < most && is_meant() {
-                found.extend(key_from_bytes(key).map(|key| (key, entry.server)));
+            let holder = match entry.flags & (abi::flow_flags::LOCAL | abi::flow_flags::ELSEWHERE) {
+                0 if is_meant() => Holder::Server(entry.server),
+                abi::flow_flags::ELSEWHERE if peers.contains(&entry.server) => {
+                    Holder::Peer(entry.server)
+                }
+                _ => return,
+            };
+            if entry.state == abi::flow_state::BOUND && found.len() < most {
+                found.extend(key_from_bytes(key).map(|key| (key, holder)));
             }
         })?;
         Ok(found)

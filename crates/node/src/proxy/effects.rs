@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use baton_flow::{Action, Entry, Lesson, ServerId, Table, Target};
+use baton_flow::{Action, Entry, Lesson, PeerId, ServerId, Table, Target};
 use baton_kernel::Flows;
 use baton_packet::{Flags, FlowKey, Segment, Seq};
-use baton_wire::{FORWARD_HEADER, Keys};
+use baton_wire::{FORWARD_HEADER, Keys, pass_header};
 use bytes::Bytes;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -16,6 +16,7 @@ use super::chooser::Chooser;
 use super::entry;
 use super::lessons::Lessons;
 use super::numbers::{Numbers, Trouble};
+use super::peers::Peers;
 use super::plan::node_of;
 
 /// Room of the timestamps option in each segment (bytes).
@@ -30,6 +31,11 @@ pub(super) struct Ways {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) port: u16,
     pub(super) mss: [u16; 2],
+    /// Of this node.
+    pub(super) own: IpAddr,
+    pub(super) peers: Peers,
+    /// Addresses of VIPs, and their numbers in the kernel.
+    pub(super) vips: Vec<(SocketAddr, u16)>,
 }
 
 /// Carries actions out.
@@ -46,7 +52,8 @@ pub(super) struct Effects {
 
 impl Table for Effects {
     fn entry(&self, key: &FlowKey) -> Option<Entry> {
-        self.flows.entry(key).map(|e| entry::from_kernel(&e))
+        let entry = self.flows.entry(key);
+        entry.map(|e| entry::from_kernel(&e, &self.ways.peers))
     }
 
     fn recall(&self, known: u64) -> Option<Bytes> {
@@ -86,13 +93,24 @@ impl Effects {
         })
     }
 
+    /// Writes the kernel's entry.
+    pub(super) fn put(&self, key: &FlowKey, e: &Entry) {
+        let entry = entry::to_kernel(e, &self.ways.peers);
+        if self.flows.put(key, &entry).is_err() {
+            self.numbers.trouble(Trouble::TableFull);
+        }
+    }
+
     /// What cannot be sent is counted: the client's TCP sends it again.
     pub(super) fn carry_out(&mut self, action: Action, chooser: &mut Chooser) {
         match action {
-            Action::Put(key, e) => {
-                if self.flows.put(&key, &entry::to_kernel(&e)).is_err() {
-                    self.numbers.trouble(Trouble::TableFull);
-                }
+            Action::Put(key, e) => self.put(&key, &e),
+            Action::Ask { to, ask } => {
+                let message = ask.encode(&self.ways.keys.current);
+                self.note(self.to_holder(to, &message));
+            }
+            Action::Pass { to, key, segment } => {
+                self.send(Target::Peer(to), &key, &pass_header(1), &segment);
             }
             Action::Bind {
                 to,
@@ -149,7 +167,7 @@ impl Effects {
             let sent = match to {
                 Target::Server(server) => self.to_server(server, &self.packet),
                 Target::Relay => self.to_relay(key, &self.packet),
-                Target::Peer(_) => continue,
+                Target::Peer(peer) => self.to_peer(peer, &self.packet),
             };
             self.note(sent);
         }
@@ -163,6 +181,22 @@ impl Effects {
         let to = node_of(&self.ways.addresses, server, self.ways.port)
             .ok_or(io::ErrorKind::AddrNotAvailable)?;
         self.cluster.send_to(message, to)
+    }
+
+    fn to_peer(&self, peer: PeerId, message: &[u8]) -> io::Result<usize> {
+        let address = self.ways.peers.address(peer);
+        let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let to = SocketAddr::new(address, self.ways.port);
+        self.cluster.send_to(message, to)
+    }
+
+    /// To the node.
+    fn to_holder(&self, holder: Target, message: &[u8]) -> io::Result<usize> {
+        match holder {
+            Target::Server(server) => self.to_server(server, message),
+            Target::Peer(peer) => self.to_peer(peer, message),
+            Target::Relay => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
     }
 
     /// By the loopback interface, where this node's own agent adopts it.

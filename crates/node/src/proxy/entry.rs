@@ -2,25 +2,31 @@
 
 use std::time::Duration;
 
-use baton_flow::{ClientOptions, Entry, ServerId, Target};
+use baton_flow::{ClientOptions, Entry, PeerId, ServerId, Target};
 use baton_kernel::abi::{flow_entry, flow_flags as flag, flow_state, offer};
 use baton_packet::Seq;
 
+use super::peers::Peers;
+
 /// `server` of an entry that is bound to the relay.
 const NO_SERVER: u16 = u16::MAX;
+/// A place that no peer has.
+const NO_PEER: PeerId = PeerId(u16::MAX);
 
 /// What the owner works with.
-pub(super) fn from_kernel(e: &flow_entry) -> Entry {
+pub(super) fn from_kernel(e: &flow_entry, peers: &Peers) -> Entry {
     let has = |flag: u8| e.flags & flag != 0;
     Entry {
         bound: (e.state == flow_state::BOUND).then(|| {
             if has(flag::LOCAL) {
                 Target::Relay
+            } else if has(flag::ELSEWHERE) {
+                // A peer that was removed cannot be asked for, as if its place were nobody's.
+                Target::Peer(peers.at_slot(e.server).unwrap_or(NO_PEER))
             } else {
                 Target::Server(ServerId(e.server))
             }
         }),
-        term: 1, // until the kernel keeps it
         pinned: has(flag::PINNED),
         confirmed: has(flag::CONFIRMED),
         reused: has(flag::REUSED),
@@ -51,15 +57,17 @@ pub(super) fn from_kernel(e: &flow_entry) -> Entry {
         seen: Duration::from_nanos(e.seen_ns),
         claimed: e.claimed == e.boundary,
         known: e.known,
+        term: e.term,
     }
 }
 
 /// What the kernel works with.
-pub(super) fn to_kernel(e: &Entry) -> flow_entry {
+pub(super) fn to_kernel(e: &Entry, peers: &Peers) -> flow_entry {
     let flags = [
         (e.pinned, flag::PINNED),
         (e.confirmed, flag::CONFIRMED),
         (e.bound == Some(Target::Relay), flag::LOCAL),
+        (matches!(e.bound, Some(Target::Peer(_))), flag::ELSEWHERE),
         (e.reused, flag::REUSED),
         (e.closing, flag::CLOSING),
     ];
@@ -82,7 +90,8 @@ pub(super) fn to_kernel(e: &Entry) -> flow_entry {
         flags: bits(&flags),
         server: match e.bound {
             Some(Target::Server(server)) => server.0,
-            Some(Target::Relay | Target::Peer(_)) | None => NO_SERVER,
+            Some(Target::Peer(peer)) => peers.slot(peer).map_or(NO_SERVER, u16::from),
+            Some(Target::Relay) | None => NO_SERVER,
         },
         epoch: e.epoch,
         boundary: e.boundary.0,
@@ -110,28 +119,41 @@ pub(super) fn to_kernel(e: &Entry) -> flow_entry {
         },
         seen_ns: e.seen.as_nanos() as u64,
         known: e.known,
-        term: 0,
+        term: e.term,
         told: 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
     fn there_and_back() {
-        let mut entry = from_kernel(&flow_entry {
-            min_rtt_ms: u32::MAX,
-            ..Default::default()
-        });
+        let [own, other] = [1, 2].map(|last| IpAddr::from([10, 77, 0, last]));
+        let peers = Peers::new(vec![(other, 0), (own, 5)], own);
+        let mut entry = from_kernel(
+            &flow_entry {
+                min_rtt_ms: u32::MAX,
+                ..Default::default()
+            },
+            &peers,
+        );
         entry.options = ClientOptions {
             mss: 1460,
             wscale: Some(7),
             sack: true,
             timestamps: false,
         };
-        for bound in [None, Some(Target::Relay), Some(Target::Server(ServerId(3)))] {
+        let bounds = [
+            None,
+            Some(Target::Relay),
+            Some(Target::Server(ServerId(3))),
+            Some(Target::Peer(PeerId(1))),
+        ];
+        for bound in bounds {
             for bits in 0..16u8 {
                 let on = |bit: u8| bits >> bit & 1 == 1;
                 let entry = Entry {
@@ -147,10 +169,11 @@ mod tests {
                     seen: Duration::from_nanos(99),
                     claimed: on(1),
                     known: u64::from(bits),
-                    term: 1,
+                    term: 17,
                     ..entry
                 };
-                assert_eq!(from_kernel(&to_kernel(&entry)), entry);
+                let there = to_kernel(&entry, &peers);
+                assert_eq!(from_kernel(&there, &peers), entry);
             }
         }
     }

@@ -8,6 +8,7 @@ use baton_kernel::{Server, Via, Vip, abi};
 use baton_policy::{Mechanism, PoolId, ServerId};
 use baton_wire::{Accepts, BIND_LEN};
 
+use super::peers::Peers;
 use crate::addresses::{Placed, Subnets};
 use crate::config::Config;
 use crate::health::{Health, Use};
@@ -26,6 +27,7 @@ const MOST_VIPS: usize = 256;
 /// Places in the kernel's tables. They keep their meaning over reloads, because flows refer to them.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
+    peers: Vec<IpAddr>,
     servers: Vec<IpAddr>,
     vips: Vec<String>,
 }
@@ -64,6 +66,10 @@ impl Slots {
 pub(super) struct Plan {
     pub(super) vips: Vec<Vip>,
     pub(super) servers: Vec<(u16, Server)>,
+    /// The other proxies.
+    pub(super) others: Vec<(u8, Server)>,
+    /// All proxies.
+    pub(super) peers: Peers,
     /// Addresses that this node must have.
     pub(super) placed: BTreeSet<Placed>,
     /// Slot of a server -> its place in the configuration. Removed servers are missing.
@@ -96,6 +102,8 @@ impl Plan {
         let mut plan = Plan {
             vips: Vec::new(),
             servers: Vec::new(),
+            others: Vec::new(),
+            peers: Peers::default(),
             placed: BTreeSet::new(),
             place_of_server: BTreeMap::new(),
             slot_of_server: BTreeMap::new(),
@@ -177,6 +185,20 @@ impl Plan {
             ));
         }
         plan.addresses = slots.servers.clone();
+        let mut listed = Vec::new();
+        for address in config.cluster.proxies.iter().map(|peer| peer.address) {
+            let slot = slot(&mut slots.peers, &address, abi::PEERS_MAX, "proxies")? as u8;
+            listed.push((address, slot));
+            let near = subnets.neighbour(address);
+            let server = Server {
+                address,
+                source: own,
+                ifindex: near.unwrap_or(ifindex),
+                via: near.map_or(Via::Udp, |_| Via::Neighbour),
+            };
+            plan.others.extend((address != own).then_some((slot, server)));
+        }
+        plan.peers = Peers::new(listed, own);
         Ok(plan)
     }
 }

@@ -1,0 +1,143 @@
+//! Entries on their way between proxies. Numbers of servers, VIPs and peers are each node's own; on the wire are addresses.
+
+use std::time::Duration;
+
+use baton_flow::{ClientOptions, Entry, Target};
+use baton_packet::{FlowKey, Seq};
+use baton_policy::ServerId;
+use baton_wire::{Holder, Replica};
+
+use super::effects::Ways;
+
+/// What other proxies are told of a flow; nothing, if no server has or had it, or it has that cannot be said.
+pub(super) fn replica(key: FlowKey, entry: &Entry, ways: &Ways) -> Option<Replica> {
+    let holder = match entry.bound {
+        Some(Target::Server(ServerId(slot))) => {
+            Holder::Server(*ways.addresses.get(usize::from(slot))?)
+        }
+        Some(Target::Relay) => Holder::Relay(ways.own),
+        Some(Target::Peer(peer)) => Holder::Relay(ways.peers.address(peer)?),
+        None if entry.reset => Holder::Reset,
+        None if entry.epoch == 0 => return None,
+        None => Holder::Nobody,
+    };
+    Some(Replica {
+        key,
+        holder,
+        pinned: entry.pinned,
+        confirmed: entry.confirmed,
+        reused: entry.reused,
+        closing: entry.closing,
+        timestamps: entry.options.timestamps,
+        sack: entry.options.sack,
+        wscale: entry.options.wscale,
+        mss: entry.options.mss,
+        epoch: entry.epoch,
+        boundary: entry.boundary,
+        bind_seq: entry.bind_seq,
+        bind_ack: entry.bind_ack,
+        unconfirmed: entry.unconfirmed,
+        header_end: entry.header_end,
+        header_ack: entry.header_ack,
+        requests: entry.requests,
+        bodiless: entry.bodiless,
+        newest_ack: entry.newest_ack,
+        newest_tsval: entry.newest_tsval,
+        min_rtt_ms: entry.min_rtt_ms,
+        window: entry.window,
+        first_seq: entry.first_seq,
+        first_ack: entry.first_ack,
+    })
+}
+
+/// What the table is to hold, now that another proxy says this; `None`: what it holds is as new, or newer, or this node knows nothing of the VIP
+/// or the server.
+pub(super) fn merge(
+    present: Option<Entry>,
+    replica: &Replica,
+    ways: &Ways,
+    now: Duration,
+) -> Option<Entry> {
+    let told = entry(replica, ways, now)?;
+    let Some(present) = present else {
+        return Some(told);
+    };
+    let is_newer = match Seq(told.epoch) - Seq(present.epoch) {
+        0 => version(&told) > version(&present),
+        ahead => ahead > 0,
+    };
+    if !is_newer {
+        let closes = told.closing && !present.closing && told.epoch == present.epoch;
+        return closes.then_some(Entry {
+            closing: true,
+            ..present
+        });
+    }
+    let is_same = (told.first_seq, told.first_ack) == (present.first_seq, present.first_ack);
+    if is_same && present.newest_ack.after(told.newest_ack) {
+        return Some(Entry {
+            newest_ack: present.newest_ack,
+            newest_tsval: present.newest_tsval,
+            window: present.window,
+            seen: present.seen,
+            ..told
+        });
+    }
+    Some(told)
+}
+
+/// Of the entries of one epoch the later one: a flow is bound, gets requests, is let go, and may be reset.
+fn version(entry: &Entry) -> (u8, u32) {
+    let stage = match entry.bound {
+        Some(_) => 0,
+        None => 1 + u8::from(entry.reset),
+    };
+    (stage, entry.requests)
+}
+
+fn entry(replica: &Replica, ways: &Ways, now: Duration) -> Option<Entry> {
+    let bound = match replica.holder {
+        Holder::Nobody | Holder::Reset => None,
+        Holder::Server(node) => {
+            let slot = ways.addresses.iter().position(|at| *at == node)?;
+            Some(Target::Server(ServerId(slot as u16)))
+        }
+        Holder::Relay(node) if node == ways.own => Some(Target::Relay),
+        Holder::Relay(node) => Some(Target::Peer(ways.peers.place(node)?)),
+    };
+    let (_, vip) = ways.vips.iter().find(|(at, _)| *at == replica.key.vip())?;
+    Some(Entry {
+        bound,
+        pinned: replica.pinned,
+        confirmed: replica.confirmed,
+        reused: replica.reused,
+        closing: replica.closing,
+        reset: replica.holder == Holder::Reset,
+        epoch: replica.epoch,
+        boundary: replica.boundary,
+        bind_seq: replica.bind_seq,
+        bind_ack: replica.bind_ack,
+        unconfirmed: replica.unconfirmed,
+        header_end: replica.header_end,
+        header_ack: replica.header_ack,
+        requests: replica.requests,
+        bodiless: replica.bodiless,
+        newest_ack: replica.newest_ack,
+        newest_tsval: replica.newest_tsval,
+        min_rtt_ms: replica.min_rtt_ms,
+        window: replica.window,
+        options: ClientOptions {
+            mss: replica.mss,
+            wscale: replica.wscale,
+            sack: replica.sack,
+            timestamps: replica.timestamps,
+        },
+        vip: *vip,
+        first_seq: replica.first_seq,
+        first_ack: replica.first_ack,
+        seen: now,
+        claimed: false,
+        known: 0,
+        term: 0,
+    })
+}
