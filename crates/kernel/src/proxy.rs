@@ -178,7 +178,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Loads the program; it sees no packet before [`attach`](Proxy::attach). With `pins`, flows, servers, VIPs and punted packets are those
+    /// Loads the program; it sees no packet before [`attach`](Proxy::attach). With `pins`, flows, servers, peers, VIPs and punted packets are those
     /// that were left there, and what is attached stays when this is dropped.
     pub fn load(settings: &Settings, sizes: Sizes, pins: Option<Pins>) -> Result<Proxy> {
         let refused = |source| Error::Load {
@@ -208,6 +208,7 @@ impl Proxy {
             pins.reuse("flows", &mut open.maps.flows)?;
             pins.reuse("vips", &mut open.maps.vips)?;
             pins.reuse("servers", &mut open.maps.servers)?;
+            pins.reuse("peers", &mut open.maps.peers)?;
             pins.reuse("punts", &mut open.maps.punts)?;
         }
         let skel = open.load().map_err(refused)?;
@@ -217,6 +218,7 @@ impl Proxy {
                 ("flows", &maps.flows),
                 ("vips", &maps.vips),
                 ("servers", &maps.servers),
+                ("peers", &maps.peers),
                 ("punts", &maps.punts),
             ];
             pins.keep(&tables, &maps.data_settings)?;
@@ -295,14 +297,12 @@ impl Proxy {
 
     /// The servers that are there, by their indices.
     pub fn servers(&self) -> Result<BTreeMap<u16, IpAddr>> {
-        let mut servers = BTreeMap::new();
-        self.servers.visit(|key, server| {
-            let index = key.first_chunk().map(|key| u32::from_ne_bytes(*key));
-            if let Some(index) = index.filter(|_| server.ifindex != 0) {
-                servers.insert(index as u16, abi::address_from_words(server.address));
-            }
-        })?;
-        Ok(servers)
+        nodes(&self.servers)
+    }
+
+    /// The other proxies that are there, by their places.
+    pub fn peers(&self) -> Result<BTreeMap<u16, IpAddr>> {
+        nodes(&self.peers)
     }
 
     /// The server with this index; `None`: there is none, its packets are dropped.
@@ -360,4 +360,16 @@ impl Proxy {
             source,
         })
     }
+}
+
+/// Addresses by index; places without a node are left out.
+fn nodes(table: &Table<abi::server>) -> Result<BTreeMap<u16, IpAddr>> {
+    let mut nodes = BTreeMap::new();
+    table.visit(|key, node| {
+        let index = key.first_chunk().map(|key| u32::from_ne_bytes(*key));
+        if let Some(index) = index.filter(|_| node.ifindex != 0) {
+            nodes.insert(index as u16, abi::address_from_words(node.address));
+        }
+    })?;
+    Ok(nodes)
 }

@@ -1,6 +1,6 @@
 //! Which servers can be used, as their agents' heartbeats tell: written by the engine, read by all that choose, offer or show servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -18,9 +18,12 @@ pub fn board() -> Board {
     Arc::new(watch::Sender::default())
 }
 
-/// What is known of the servers that have an agent, by the address of their node.
+/// What is known of the servers that have an agent, by the address of their node; and which other proxies are out.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Health(BTreeMap<IpAddr, Known>);
+pub struct Health {
+    servers: BTreeMap<IpAddr, Known>,
+    proxies_out: BTreeSet<IpAddr>,
+}
 
 /// What of a server's heartbeats says whether it can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,22 +75,28 @@ impl Health {
     /// From what the heartbeats tell.
     pub(crate) fn new<'a>(
         nodes: impl Iterator<Item = (IpAddr, Standing, Option<&'a Said>)>,
+        is_server: impl Fn(IpAddr) -> bool,
     ) -> Health {
-        let known = |(node, standing, said): (IpAddr, Standing, Option<&Said>)| {
+        let mut health = Health::default();
+        for (node, standing, said) in nodes {
             let known = Known {
                 standing,
                 accepts: said.map(|said| said.accepts),
                 findings: said.map_or_else(Vec::new, |said| said.findings.clone()),
                 is_draining: said.is_some_and(|said| said.state.draining),
             };
-            (node, known)
-        };
-        Health(nodes.map(known).collect())
+            if is_server(node) {
+                health.servers.insert(node, known);
+            } else if is_out(standing) {
+                health.proxies_out.insert(node);
+            }
+        }
+        health
     }
 
     /// What a server is good for at these addresses of a VIP. One without an agent is not judged.
     pub(crate) fn of(&self, node: IpAddr, is_concerned: impl Fn(&SocketAddr) -> bool) -> Use {
-        let Some(known) = self.0.get(&node) else {
+        let Some(known) = self.servers.get(&node) else {
             return Use::Handoff;
         };
         match known.standing {
@@ -120,18 +129,20 @@ impl Health {
 
     /// Whether what the node has is lost.
     pub(crate) fn is_out(&self, node: IpAddr) -> bool {
-        let standing = self.0.get(&node).map(|known| known.standing);
-        matches!(standing, Some(Standing::Silent | Standing::NeverHeard))
+        let server = self.servers.get(&node);
+        server.map_or(self.proxies_out.contains(&node), |known| {
+            is_out(known.standing)
+        })
     }
 
     /// Whether the node is one whose heartbeats are waited for.
     pub(crate) fn knows(&self, node: IpAddr) -> bool {
-        self.0.contains_key(&node)
+        self.servers.contains_key(&node)
     }
 
     /// What a server's kernel takes over; everything, if it has not said.
     pub(crate) fn accepts(&self, node: IpAddr) -> Accepts {
-        let accepts = self.0.get(&node).and_then(|known| known.accepts);
+        let accepts = self.servers.get(&node).and_then(|known| known.accepts);
         accepts.unwrap_or(Accepts::ALL)
     }
 }
@@ -140,11 +151,15 @@ impl Health {
     /// How many servers can be used, and how many cannot.
     pub(crate) fn samples(&self) -> Vec<Sample> {
         let is_in = |node: &IpAddr| self.of_all(*node).why().is_none();
-        let usable = self.0.keys().filter(|node| is_in(node)).count();
-        let counts = [("usable", usable), ("out", self.0.len() - usable)];
+        let usable = self.servers.keys().filter(|node| is_in(node)).count();
+        let counts = [("usable", usable), ("out", self.servers.len() - usable)];
         let sample = |(state, count)| families::SERVERS.sample(&[("state", state)], count as u64);
         counts.map(sample).into()
     }
+}
+
+fn is_out(standing: Standing) -> bool {
+    matches!(standing, Standing::Silent | Standing::NeverHeard)
 }
 
 impl Use {

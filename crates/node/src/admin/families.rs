@@ -65,6 +65,21 @@ pub static HEARTBEATS: Family =
     Family::counter("baton_heartbeats", "Heartbeats by what became of them");
 /// Servers that have an agent; label `state`.
 pub static SERVERS: Family = Family::gauge("baton_servers", "Servers of handoff pools by state");
+/// Entries of flows between proxies; label `outcome`.
+pub static REPLICAS: Family = Family::counter(
+    "baton_replicas",
+    "Entries of flows to and from other proxies, by what became of them",
+);
+/// The cluster's proxies; label `state`.
+pub static PROXIES: Family = Family::gauge("baton_proxies", "Proxies of the cluster by state");
+/// Of 16384.
+pub static OWNED_SLOTS: Family = Family::gauge(
+    "baton_owned_slots",
+    "Slots of flows that this proxy decides about",
+);
+/// 1 while it may.
+pub static DECIDES: Family =
+    Family::gauge("baton_decides", "Whether this proxy may decide about flows");
 /// Client connections of a relay; label `role` says whom it works for, here and below.
 pub static RELAY_CONNECTIONS: Family =
     Family::counter("baton_relay_connections", "Client connections accepted");

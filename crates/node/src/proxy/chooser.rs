@@ -11,6 +11,7 @@ use baton_policy::{Cluster, Mechanism, PoolId, ServerId};
 use baton_wire::Accepts;
 use rand::rngs::SmallRng;
 
+use super::peers::Peers;
 use super::plan::Plan;
 use crate::health::{Board, Health, Use};
 
@@ -24,6 +25,7 @@ pub(super) struct Chooser {
     relayed_vips: BTreeSet<usize>,
     /// By kernel slot: a server's node, and a VIP's addresses.
     nodes: Vec<IpAddr>,
+    peers: Peers,
     addresses: Vec<(u16, SocketAddr)>,
     health: Board,
     random: SmallRng,
@@ -38,6 +40,7 @@ impl Chooser {
             place_of_vip: plan.place_of_vip.clone(),
             relayed_vips: plan.relayed_vips.clone(),
             nodes: plan.addresses.clone(),
+            peers: plan.peers.clone(),
             addresses: plan.vips.iter().map(|vip| (vip.index, vip.at)).collect(),
             health,
             random: rand::make_rng(),
@@ -105,15 +108,25 @@ impl Chooser {
 
 impl Decide for Chooser {
     fn holders(&self) -> Vec<Target> {
-        Vec::new() // until the agents answer
+        let health = Arc::clone(&self.health.borrow());
+        let servers = (0..).zip(&self.nodes);
+        let servers = servers.filter(|(_, node)| health.knows(**node) && !health.is_out(**node));
+        let servers = servers.map(|(slot, _)| Target::Server(ServerId(slot)));
+        let others = self.peers.others().filter(|node| !health.is_out(*node));
+        let others = others.filter_map(|node| self.peers.place(node).map(Target::Peer));
+        servers.chain(others).collect()
     }
 
     fn is_out(&self, holder: Target) -> bool {
-        let Target::Server(ServerId(slot)) = holder else {
-            return false;
+        let node = match holder {
+            Target::Server(ServerId(slot)) => self.nodes.get(usize::from(slot)).copied(),
+            Target::Peer(peer) => match self.peers.address(peer) {
+                None => return true, // it was removed
+                node => node,
+            },
+            Target::Relay => return false,
         };
-        let node = self.nodes.get(usize::from(slot));
-        node.is_some_and(|node| self.health.borrow().is_out(*node))
+        node.is_some_and(|node| self.health.borrow().is_out(node))
     }
 
     fn decide(

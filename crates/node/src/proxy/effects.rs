@@ -17,7 +17,9 @@ use super::entry;
 use super::lessons::Lessons;
 use super::numbers::{Numbers, Trouble};
 use super::peers::Peers;
-use super::plan::node_of;
+use super::plan::{Plan, node_of};
+use crate::config::Config;
+use crate::keys;
 
 /// Room of the timestamps option in each segment (bytes).
 const TIMESTAMPS: usize = 12;
@@ -38,10 +40,31 @@ pub(super) struct Ways {
     pub(super) vips: Vec<(SocketAddr, u16)>,
 }
 
+impl Ways {
+    pub(super) fn new(config: &Config, plan: &Plan) -> Result<Ways> {
+        Ok(Ways {
+            keys: keys::secrets(config)?.message_keys(),
+            addresses: plan.addresses.clone(),
+            port: config.cluster.port,
+            mss: plan.mss,
+            own: keys::address(config)?.ip(),
+            peers: plan.peers.clone(),
+            vips: plan.vips.iter().map(|vip| (vip.at, vip.index)).collect(),
+        })
+    }
+
+    /// Who a node is to those that ask about flows.
+    pub(super) fn holder(&self, node: IpAddr) -> Option<Target> {
+        let server = self.addresses.iter().position(|at| *at == node);
+        let server = server.map(|slot| Target::Server(ServerId(slot as u16)));
+        server.or_else(|| self.peers.place(node).map(Target::Peer))
+    }
+}
+
 /// Carries actions out.
 pub(super) struct Effects {
     pub(super) ways: Ways,
-    flows: Arc<Flows>,
+    pub(super) flows: Arc<Flows>,
     numbers: Arc<Numbers>,
     cluster: UdpSocket,
     local: [UdpSocket; 2],
@@ -129,7 +152,6 @@ impl Effects {
             Action::Say { key, segment } => self.say(&key, &segment),
             Action::Reset { key, seq, ack } => self.reset(&key, seq, ack),
             Action::Learn(lesson) => self.learn(&lesson, chooser),
-            Action::Ask { .. } | Action::Pass { .. } => {}
             Action::Count(counter) => self.numbers.count(counter),
         }
     }

@@ -19,14 +19,16 @@ use baton_packet::{FlowKey, Segment};
 use baton_policy::{Mechanism, ServerId};
 use baton_wire::{Message, Role};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::watch;
 
 use super::chooser::Chooser;
 use super::effects::{Effects, Ways};
 use super::lessons::Lessons;
 use super::numbers::{Numbers, Trouble};
 use super::plan::Plan;
+use super::replication::Replication;
 use crate::backend::notice;
-use crate::config::Config;
+use crate::config::{Config, Replicas};
 use crate::context::Context;
 use crate::health::{Board, Health};
 use crate::heartbeats::Heartbeats;
@@ -47,6 +49,7 @@ pub(super) struct Rules {
     ways: Ways,
     limits: Limits,
     heartbeat_interval: Duration,
+    replicas: Replicas,
     /// Nodes whose heartbeats are waited for, and the names of their servers.
     agents: BTreeMap<IpAddr, Arc<str>>,
 }
@@ -55,12 +58,8 @@ impl Rules {
     fn new(config: &Config, plan: &Plan, health: Board) -> Result<Rules> {
         Ok(Rules {
             chooser: Chooser::new(config.policy.clone(), plan, health),
-            ways: Ways {
-                keys: keys::secrets(config)?.message_keys(),
-                addresses: plan.addresses.clone(),
-                port: config.cluster.port,
-                mss: plan.mss,
-            },
+            ways: Ways::new(config, plan)?,
+            replicas: config.cluster.replicas,
             limits: Limits {
                 ack_wait: config.proxy.head_ack,
                 head_wait: config.proxy.head_wait,
@@ -90,13 +89,17 @@ fn agents(config: &Config) -> BTreeMap<IpAddr, Arc<str>> {
 /// What the engine is told.
 pub(super) enum Order {
     Reload(Box<Rules>),
-    /// These flows' servers are out.
-    Lost(Vec<(FlowKey, ServerId)>),
+    /// Who has these flows is out.
+    Lost(Vec<(FlowKey, Target)>),
     Stop,
 }
 
 /// The way to a running engine.
 pub(super) struct Orders {
+    /// Proxies that are there, this one included; nobody: it is alone.
+    pub(super) present: watch::Receiver<Arc<[IpAddr]>>,
+    /// For messages to other nodes.
+    pub(super) socket: UdpSocket,
     sender: Sender<Order>,
     wake: PipeWriter,
     health: Board,
@@ -128,7 +131,11 @@ impl Orders {
             .expect(baton_kernel::monotonic(), rules.agents.keys().copied());
         let (sender, orders) = channel();
         let (woken, wake) = io::pipe()?;
-        let (owner, mut chooser) = (Owner::new(rules.limits, View::alone(1)), rules.chooser);
+        let view = View::alone(clock.now_ms() as u32);
+        let shown = program.view()?;
+        shown.show(&rules.ways.peers.membership(&view))?;
+        let (nodes, present) = watch::channel(Arc::default());
+        let (owner, mut chooser) = (Owner::new(rules.limits, view.clone()), rules.chooser);
         let mut lessons = program
             .known()
             .map(|known| Lessons::new(known, config.proxy.known_requests));
@@ -142,12 +149,16 @@ impl Orders {
             socket.try_clone()?,
             lessons,
         )?;
-        let queue = program.punts()?;
+        let sending = socket.try_clone()?;
+        let (queue, changes) = (program.punts()?, program.changes()?);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
-            let queues = queue.open().and_then(|punts| Ok((punts, relay.open()?)));
-            let engine = queues.map(|(punts, relay)| Engine {
+            let queues = queue.open().and_then(|punts| Ok((punts, relay.open()?, changes.open()?)));
+            let engine = queues.map(|(punts, relay, changes)| Engine {
                 punts,
                 relay,
+                replication: Replication::new(rules.replicas, shown, changes),
+                view,
+                nodes,
                 socket,
                 orders,
                 woken,
@@ -171,6 +182,8 @@ impl Orders {
             }
         })?;
         Ok(Orders {
+            present,
+            socket: sending,
             sender,
             wake,
             health: board,
@@ -197,23 +210,28 @@ impl Orders {
     }
 }
 
-struct Engine {
+pub(super) struct Engine {
     punts: Events<Punt>,
     relay: Events<Told>,
-    socket: UdpSocket,
+    pub(super) socket: UdpSocket,
     orders: Receiver<Order>,
     woken: PipeReader,
-    owner: Owner,
+    pub(super) owner: Owner,
     chooser: Chooser,
-    effects: Effects,
-    heartbeats: Heartbeats,
+    pub(super) effects: Effects,
+    pub(super) heartbeats: Heartbeats,
+    pub(super) replication: Replication,
+    /// Who owns which flows.
+    pub(super) view: View,
+    /// Proxies that are there.
+    pub(super) nodes: watch::Sender<Arc<[IpAddr]>>,
     agents: BTreeMap<IpAddr, Arc<str>>,
     health: Board,
     /// Flows that are still to be dealt with.
-    lost: VecDeque<(FlowKey, ServerId)>,
+    lost: VecDeque<(FlowKey, Target)>,
     readmit_at: Option<Duration>,
-    clock: Clock,
-    numbers: Arc<Numbers>,
+    pub(super) clock: Clock,
+    pub(super) numbers: Arc<Numbers>,
     actions: Vec<Action>,
     batch: Vec<Punt>,
     told: Vec<Told>,
@@ -221,8 +239,12 @@ struct Engine {
 
 impl Engine {
     fn run(mut self) {
+        self.follow(self.view.clone(), Vec::new());
         loop {
-            let readable = self.wait();
+            let (ordered, changed) = self.wait();
+            if changed {
+                self.replication.collect();
+            }
             self.decide_punts();
             self.hear_relay();
             self.read_messages();
@@ -232,17 +254,18 @@ impl Engine {
             self.carry_out();
             self.decide_lost();
             self.beat();
+            self.replicate();
             self.numbers
                 .set_undecided(self.owner.pending(), self.owner.held_bytes());
             self.numbers.set_unanswered(self.owner.unanswered_bytes());
-            if readable && self.take_orders() {
+            if ordered && self.take_orders() {
                 return;
             }
         }
     }
 
-    /// Until something happens or a deadline comes; whether an order is there.
-    fn wait(&self) -> bool {
+    /// Until something happens or a deadline comes; whether an order is there, and whether the kernel has changed entries.
+    fn wait(&self) -> (bool, bool) {
         let decision = self
             .owner
             .next_deadline()
@@ -250,19 +273,23 @@ impl Engine {
         let pause = decision
             .unwrap_or(Duration::MAX)
             .min(self.heartbeats.pause())
-            .min(self.lost_pause());
+            .min(self.lost_pause())
+            .min(self.replication.pause());
         let ms = pause.as_micros().div_ceil(1000);
         let timeout = PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX);
         let fd = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        let mut fds = [
+        let mut fds = vec![
+            fd(self.woken.as_fd()),
             fd(self.punts.fd()),
             fd(self.relay.fd()),
             fd(self.socket.as_fd()),
-            fd(self.woken.as_fd()),
         ];
+        let changes = self.replication.changes();
+        fds.extend(changes.map(|changes| fd(changes.fd())));
         // An interrupted wait looks for nothing; the next one does.
         let _ = poll(&mut fds, timeout);
-        fds[3].any().unwrap_or(false)
+        let is_ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
+        (is_ready(0), is_ready(4))
     }
 
     /// How long nothing is due for servers that are out.
@@ -298,7 +325,7 @@ impl Engine {
                         vip: punt.vip,
                         segment,
                         fresh,
-                        doubt: false,
+                        doubt: punt.doubt,
                     });
                 }
                 Err(error) => {
@@ -335,9 +362,14 @@ impl Engine {
                         self.publish();
                     }
                 }
-                Ok(
-                    Message::Truth(_) | Message::Entries(_) | Message::Ask(_) | Message::Release(_),
-                ) => self.numbers.trouble(Trouble::BadMessage),
+                Ok(Message::Truth(truth)) => {
+                    if let Some(from) = self.effects.ways.holder(from.ip()) {
+                        self.handle(Event::Truth { from, truth });
+                    }
+                }
+                Ok(Message::Entries(replicas)) => self.hear_replicas(&replicas),
+                Ok(Message::Ask(ask)) => self.answer(&ask, from),
+                Ok(Message::Release(_)) => self.numbers.trouble(Trouble::BadMessage),
                 Err(error) => {
                     tracing::trace!(%from, %error, "message");
                     self.numbers.trouble(Trouble::BadMessage);
@@ -360,6 +392,9 @@ impl Engine {
 
     fn carry_out(&mut self) {
         for action in self.actions.drain(..) {
+            if let Action::Put(key, _) = &action {
+                self.replication.note(*key);
+            }
             self.effects.carry_out(action, &mut self.chooser);
         }
     }
@@ -403,11 +438,10 @@ impl Engine {
     /// A part of the flows whose servers are out.
     fn decide_lost(&mut self) {
         for _ in 0..LOST_AT_ONCE {
-            let Some((key, server)) = self.lost.pop_front() else {
+            let Some((key, holder)) = self.lost.pop_front() else {
                 return;
             };
-            let holder = Target::Server(server);
-            if self.chooser.is_out(holder) {
+            if self.view.is_own(&key) && self.chooser.is_out(holder) {
                 self.handle(Event::Lost { key, holder });
             }
         }
@@ -416,7 +450,9 @@ impl Engine {
     /// Tells all that choose servers what is known of them now.
     fn publish(&mut self) {
         self.readmit();
-        let health = Health::new(self.heartbeats.members.all());
+        let health = Health::new(self.heartbeats.members.all(), |node| {
+            self.agents.contains_key(&node)
+        });
         let before = Arc::clone(&self.health.borrow());
         if *before != health {
             self.health.send_replace(Arc::new(health.clone()));
@@ -445,6 +481,7 @@ impl Engine {
                     self.chooser = rules.chooser;
                     self.effects.forget_lessons(&mut self.chooser);
                     self.effects.ways = rules.ways;
+                    self.replication.configure(rules.replicas);
                     self.owner.reconfigure(rules.limits);
                     let members = &mut self.heartbeats.members;
                     members.set_interval(rules.heartbeat_interval);

@@ -7,12 +7,13 @@ use baton_flow::{
     Action, Choice, ClientOptions, Decide, Entry, Event, Limits, Now, Owner, PoolId, ServerId,
     Table, Target, View,
 };
-use baton_kernel::{Clock, Known, Pool, Proxy, Server, Settings, Sizes, Via, Vip, abi};
+use baton_kernel::{Clock, Known, Membership, Pool, Proxy, Server, Settings, Sizes, Via, Vip, abi};
 use baton_packet::{Flags, FlowKey, RequestHead, Segment, Seq, Timestamps};
 use baton_wire::{BIND_LEN, Key};
 use bytes::Bytes;
 
 use super::entry;
+use super::peers::Peers;
 
 const REDIRECT: i32 = 7;
 const DROP: i32 = 2;
@@ -26,6 +27,7 @@ const OUTER: usize = 14 + 20 + 8;
 struct Bench {
     proxy: Proxy,
     known: Known,
+    term: u32,
     key: FlowKey,
     /// Where the client is in its stream.
     seq: Seq,
@@ -57,6 +59,10 @@ impl Bench {
             mss: 1384,
             offers: abi::offer::ALL,
         };
+        // Longer ago than a slot of cookies is.
+        let term = (settings.clock.now_ms() as u32).wrapping_sub(300_000);
+        let membership = Membership::alone(term);
+        proxy.view().unwrap().show(&membership).unwrap();
         proxy.set_vips(&[vip]).unwrap();
         let server = Server {
             address: "10.77.0.21".parse().unwrap(),
@@ -74,6 +80,7 @@ impl Bench {
         Bench {
             proxy,
             known,
+            term,
             key,
             seq: Seq(0xffff_fff0),
             ack: Seq(0),
@@ -133,7 +140,7 @@ impl Bench {
         self.proxy
             .flows()
             .entry(&self.key)
-            .map(|e| entry::from_kernel(&e))
+            .map(|e| entry::from_kernel(&e, &Peers::default()))
     }
 
     /// The entry and the header that the owner makes of the same segment.
@@ -156,7 +163,13 @@ impl Bench {
             mono: Duration::ZERO,
             clock_ms: clock,
         };
-        Owner::new(LIMITS, View::alone(1)).handle(now, event, &One(before), &mut Always, &mut out);
+        Owner::new(LIMITS, View::alone(self.term)).handle(
+            now,
+            event,
+            &One(before),
+            &mut Always,
+            &mut out,
+        );
         let put = out.iter().rev().find_map(|action| match action {
             Action::Put(_, entry) => Some(*entry),
             _ => None,
@@ -346,7 +359,7 @@ fn user_space_decides_the_rest() {
     bench
         .proxy
         .flows()
-        .put(&bench.key, &entry::to_kernel(&unclaimed))
+        .put(&bench.key, &entry::to_kernel(&unclaimed, &Peers::default()))
         .unwrap();
     assert!(!is_punted(&bench, &next));
 }
@@ -373,7 +386,7 @@ fn the_same_addresses_again_once_the_client_has_closed() {
     bench
         .proxy
         .flows()
-        .put(&bench.key, &entry::to_kernel(&closing))
+        .put(&bench.key, &entry::to_kernel(&closing, &Peers::default()))
         .unwrap();
     let again = bench.shake(&SYN_OPTIONS);
     let (verdict, out) = bench.run(&again);
@@ -470,7 +483,7 @@ fn what_user_space_has_begun_to_decide_it_decides() {
         bench
             .proxy
             .flows()
-            .put(&bench.key, &entry::to_kernel(entry))
+            .put(&bench.key, &entry::to_kernel(entry, &Peers::default()))
             .unwrap();
     };
     put(&decided);

@@ -18,23 +18,29 @@ mod entry;
 mod known_tests;
 mod lessons;
 mod local;
+mod members;
 mod numbers;
+mod peers;
 mod plan;
+mod replicas;
+mod replication;
 mod taught;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use baton_kernel::{Clock, Membership, Pins, Sizes};
-use baton_policy::ServerId;
+use baton_kernel::{Clock, Pins, Sizes};
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::addresses::Addresses;
 use crate::config::Config;
 use crate::context::Context;
 use crate::{keys, pins};
+use effects::Ways;
 use engine::{Order, Orders};
 use local::LocalRelay;
 use numbers::Numbers;
@@ -68,7 +74,7 @@ pub async fn run(mut context: Context) -> Result<()> {
     };
     let mut program = baton_kernel::Proxy::load(&settings, sizes, pins)?;
     let vips = program.vips()?;
-    let mut slots = Slots::found(&program.servers()?, &vips, &config);
+    let mut slots = Slots::found(&program.servers()?, &program.peers()?, &vips, &config);
     let mut addresses = Addresses::new()?;
     let plan = Plan::new(
         &config,
@@ -81,8 +87,6 @@ pub async fn run(mut context: Context) -> Result<()> {
     addresses.hold(&plan.placed).await?;
     let mut local = LocalRelay::start(&context, &config, &settings)?;
     apply(&program, &plan)?;
-    let view = program.view()?;
-    view.show(&Membership::alone(clock.now_ms() as u32))?;
 
     let numbers = Arc::new(Numbers::new(program.counters()?, local.counters()?));
     let relay = local.told()?;
@@ -116,6 +120,9 @@ pub async fn run(mut context: Context) -> Result<()> {
     let mut plan = plan;
     // Servers whose flows are lost, since when, and when these are looked for.
     let (mut out, mut look_at) = (BTreeMap::new(), Instant::now());
+    let mut out_peers = Vec::new();
+    let mut present = orders.present.clone();
+    let (mut nodes, mut pushing) = (Arc::<[IpAddr]>::default(), None::<JoinHandle<_>>);
     let mut health = context.health.subscribe();
     let mut pause = SWEEP;
     loop {
@@ -138,19 +145,36 @@ pub async fn run(mut context: Context) -> Result<()> {
                 look_at = Instant::now();
                 let since = |slot| (slot, out.get(&slot).copied().unwrap_or(look_at));
                 out = plan.out(&health).into_iter().map(since).collect();
+                out_peers = plan.out_peers(&health);
             }
-            () = tokio::time::sleep_until(look_at.into()), if !out.is_empty() => {
+            () = tokio::time::sleep_until(look_at.into()), if !out.is_empty() || !out_peers.is_empty() => {
                 let began = Instant::now();
                 let flows = program.flows();
                 let interval = config.cluster.heartbeat_interval;
                 let lost = |(slot, since): (&u16, &Instant)| (*slot, lost_when_silent(interval, since.elapsed()));
-                let servers = out.iter().map(lost).collect();
-                let found = tokio::task::spawn_blocking(move || flows.bound_to(&servers, LOST_AT_ONCE)).await?;
+                let (servers, peers) = (out.iter().map(lost).collect(), out_peers.clone());
+                let found = tokio::task::spawn_blocking(move || flows.bound_to(&servers, &peers, LOST_AT_ONCE)).await?;
                 match found {
-                    Ok(found) => orders.give(Order::Lost(found.into_iter().map(|(key, server)| (key, ServerId(server))).collect())),
+                    Ok(found) => orders.give(Order::Lost(found.into_iter().filter_map(|(key, holder)| Some((key, plan.target(holder)?))).collect())),
                     Err(error) => tracing::warn!(%error, "the flows of servers that are out could not be found"),
                 }
                 look_at = Instant::now() + interval.max(began.elapsed() * SWEEP_SHARE);
+            }
+            Ok(()) = present.changed(), if pushing.is_none() => {
+                let before = std::mem::replace(&mut nodes, present.borrow_and_update().clone());
+                let (after, replicas) = (nodes.clone(), config.cluster.replicas);
+                let (flows, numbers) = (program.flows(), numbers.clone());
+                let (ways, socket) = (Ways::new(&config, &plan)?, orders.socket.try_clone()?);
+                pushing = Some(tokio::task::spawn_blocking(move || {
+                    replication::push(&flows, &ways, &socket, &numbers, replicas, [&before, &after])
+                }));
+            }
+            pushed = joined(&mut pushing), if pushing.is_some() => {
+                pushing = None;
+                match pushed? {
+                    Ok(entries) => tracing::debug!(entries, "entries were given to proxies that are to have them now"),
+                    Err(error) => tracing::warn!(%error, "the flow table could not be given to other proxies"),
+                }
             }
             changed = context.config.changed() => {
                 changed.context("the configuration's source is gone")?;
@@ -201,6 +225,14 @@ async fn leave(context: &Context, config: &Config) {
     }
 }
 
+/// What became of the task, once it has ended.
+async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// For how long the client of a flow was silent that is lost because its server has been out for so long. Whose client was heard just now has a
 /// server that is there, whatever the heartbeats say. Who waits for nothing is in no hurry: the server may only have been held up.
 fn lost_when_silent(interval: Duration, out_for: Duration) -> Range<Duration> {
@@ -235,6 +267,9 @@ async fn reload(
 fn apply(program: &baton_kernel::Proxy, plan: &Plan) -> Result<()> {
     for (slot, server) in &plan.servers {
         program.set_server(*slot, Some(*server))?;
+    }
+    for (slot, peer) in &plan.others {
+        program.set_peer(*slot, Some(*peer))?;
     }
     program.set_vips(&plan.vips)?;
     Ok(())

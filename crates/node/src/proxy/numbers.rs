@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use baton_flow::Counter;
 use baton_kernel::Counters;
@@ -24,6 +25,28 @@ pub(super) enum Trouble {
     Lesson,
 }
 
+/// What becomes of entries for other proxies, or of theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replicated {
+    /// To another proxy.
+    Sent,
+    /// Could not be sent.
+    Lost,
+    /// From another proxy, and news.
+    Taken,
+    /// From another proxy, and no news.
+    Known,
+}
+
+impl Replicated {
+    const ALL: [(Replicated, &'static str); 4] = [
+        (Replicated::Sent, "sent"),
+        (Replicated::Lost, "lost"),
+        (Replicated::Taken, "taken"),
+        (Replicated::Known, "known"),
+    ];
+}
+
 impl Trouble {
     const ALL: [(Trouble, &'static str); 5] = [
         (Trouble::Send, "send"),
@@ -41,6 +64,10 @@ pub(super) struct Numbers {
     local: Counters,
     counted: Vec<AtomicU64>,
     troubles: [AtomicU64; 5],
+    replicated: [AtomicU64; 4],
+    proxies: [AtomicU64; 2],
+    owned_slots: AtomicU64,
+    decides_until: AtomicU64,
     flows: AtomicU64,
     pending: AtomicU64,
     held_bytes: AtomicU64,
@@ -55,6 +82,10 @@ impl Numbers {
             local,
             counted: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             troubles: Default::default(),
+            replicated: Default::default(),
+            proxies: Default::default(),
+            owned_slots: AtomicU64::new(0),
+            decides_until: AtomicU64::new(0),
             flows: AtomicU64::new(0),
             pending: AtomicU64::new(0),
             held_bytes: AtomicU64::new(0),
@@ -70,6 +101,19 @@ impl Numbers {
 
     pub(super) fn trouble(&self, trouble: Trouble) {
         self.troubles[trouble as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn replicated(&self, outcome: Replicated, entries: usize) {
+        self.replicated[outcome as usize].fetch_add(entries as u64, Relaxed);
+    }
+
+    /// Proxies, this one included, that are there and that are not; the slots that this one owns, and until when it decides.
+    pub(super) fn set_view(&self, [present, out]: [usize; 2], owned: usize, until: Duration) {
+        self.proxies[0].store(present as u64, Relaxed);
+        self.proxies[1].store(out as u64, Relaxed);
+        self.owned_slots.store(owned as u64, Relaxed);
+        let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        self.decides_until.store(until, Relaxed);
     }
 
     pub(super) fn set_flows(&self, flows: usize) {
@@ -135,6 +179,18 @@ impl Numbers {
             families::ERRORS.sample(&[("kind", kind)], self.troubles[t as usize].load(Relaxed))
         });
         samples.extend(troubles);
+        let replicated = Replicated::ALL.map(|(outcome, name)| {
+            let count = self.replicated[outcome as usize].load(Relaxed);
+            families::REPLICAS.sample(&[("outcome", name)], count)
+        });
+        samples.extend(replicated);
+        for (state, count) in [("in", &self.proxies[0]), ("out", &self.proxies[1])] {
+            samples.push(families::PROXIES.sample(&[("state", state)], count.load(Relaxed)));
+        }
+        samples.push(families::OWNED_SLOTS.sample(&[], self.owned_slots.load(Relaxed)));
+        let until = Duration::from_nanos(self.decides_until.load(Relaxed));
+        let decides = u64::from(baton_kernel::monotonic() < until);
+        samples.push(families::DECIDES.sample(&[], decides));
         samples.extend(self.heartbeats.samples("proxy"));
         samples.push(families::FLOWS.sample(&[("role", "proxy")], self.flows.load(Relaxed)));
         samples.push(families::PENDING_FLOWS.sample(&[], self.pending.load(Relaxed)));

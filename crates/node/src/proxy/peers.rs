@@ -54,7 +54,10 @@ impl Peers {
     }
 
     pub(super) fn at_slot(&self, slot: u16) -> Option<PeerId> {
-        let place = self.listed.iter().position(|(_, at)| u16::from(*at) == slot);
+        let place = self
+            .listed
+            .iter()
+            .position(|(_, at)| u16::from(*at) == slot);
         place.map(|place| PeerId(place as u16))
     }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail};
-use baton_kernel::{Server, Via, Vip, abi};
+use baton_flow::Target;
+use baton_kernel::{Holder, Server, Via, Vip, abi};
 use baton_policy::{Mechanism, PoolId, ServerId};
 use baton_wire::{Accepts, BIND_LEN};
 
@@ -37,19 +38,16 @@ impl Slots {
     /// more keeps its own from the others.
     pub(super) fn found(
         servers: &BTreeMap<u16, IpAddr>,
+        peers: &BTreeMap<u16, IpAddr>,
         vips: &[(u16, SocketAddr)],
         config: &Config,
     ) -> Slots {
-        let most = |slots: &mut dyn Iterator<Item = u16>| {
-            slots.max().map_or(0, |last| usize::from(last) + 1)
-        };
+        let most = vips.iter().map(|(slot, _)| usize::from(*slot) + 1).max();
         let mut slots = Slots {
-            servers: vec![Ipv6Addr::UNSPECIFIED.into(); most(&mut servers.keys().copied())],
-            vips: vec![String::new(); most(&mut vips.iter().map(|(slot, _)| *slot))],
+            servers: by_slot(servers),
+            peers: by_slot(peers),
+            vips: vec![String::new(); most.unwrap_or(0)],
         };
-        for (slot, address) in servers {
-            slots.servers[usize::from(*slot)] = *address;
-        }
         for vip in &config.vips {
             let mut own = vips.iter().filter(|(_, at)| vip.addresses.contains(at));
             let free = own.find(|(slot, _)| slots.vips[usize::from(*slot)].is_empty());
@@ -59,6 +57,16 @@ impl Slots {
         }
         slots
     }
+}
+
+/// Slots that are nobody's have no address.
+fn by_slot(nodes: &BTreeMap<u16, IpAddr>) -> Vec<IpAddr> {
+    let most = nodes.keys().map(|slot| usize::from(*slot) + 1).max();
+    let mut addresses = vec![Ipv6Addr::UNSPECIFIED.into(); most.unwrap_or(0)];
+    for (slot, address) in nodes {
+        addresses[usize::from(*slot)] = *address;
+    }
+    addresses
 }
 
 /// Everything the kernel needs, and how it relates to the configuration.
@@ -196,7 +204,8 @@ impl Plan {
                 ifindex: near.unwrap_or(ifindex),
                 via: near.map_or(Via::Udp, |_| Via::Neighbour),
             };
-            plan.others.extend((address != own).then_some((slot, server)));
+            plan.others
+                .extend((address != own).then_some((slot, server)));
         }
         plan.peers = Peers::new(listed, own);
         Ok(plan)
@@ -211,6 +220,23 @@ impl Plan {
             .filter(|(_, node)| health.is_out(**node))
             .map(|(slot, _)| slot)
             .collect()
+    }
+
+    /// The slots of other proxies whose relays' flows are lost.
+    pub(super) fn out_peers(&self, health: &Health) -> Vec<u16> {
+        let slots = self.others.iter();
+        slots
+            .filter(|(_, peer)| health.is_out(peer.address))
+            .map(|(slot, _)| u16::from(*slot))
+            .collect()
+    }
+
+    /// Who has a flow.
+    pub(super) fn target(&self, holder: Holder) -> Option<Target> {
+        match holder {
+            Holder::Server(slot) => Some(Target::Server(ServerId(slot))),
+            Holder::Peer(slot) => self.peers.at_slot(slot).map(Target::Peer),
+        }
     }
 
     /// The VIPs, each with what all servers that its flows may come to take over.

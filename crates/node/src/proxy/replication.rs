@@ -97,7 +97,13 @@ impl Replication {
     }
 
     /// Sends what is due.
-    pub(super) fn tick(&mut self, flows: &Flows, ways: &Ways, socket: &UdpSocket, numbers: &Numbers) {
+    pub(super) fn tick(
+        &mut self,
+        flows: &Flows,
+        ways: &Ways,
+        socket: &UdpSocket,
+        numbers: &Numbers,
+    ) {
         let is_due = self.due.is_some_and(|due| monotonic() >= due);
         if !is_due && self.waiting.len() < COLLECTED_MOST {
             return;
@@ -108,7 +114,8 @@ impl Replication {
             tracing::debug!(%error, "changes of flows");
         }
         self.changes.drain(&mut self.batch);
-        self.waiting.extend(self.batch.drain(..).map(|Changed(key)| key));
+        self.waiting
+            .extend(self.batch.drain(..).map(|Changed(key)| key));
         let mut post = Post::new(ways, socket, numbers);
         for key in self.waiting.drain() {
             let Some(entry) = flows.entry(&key) else {

@@ -1,0 +1,89 @@
+//! The engine among the cluster's other proxies: who owns which flows, what they tell, and what they ask.
+
+use std::net::{IpAddr, SocketAddr};
+
+use baton_flow::{Entry, Table as _, Target, View};
+use baton_kernel::{abi, monotonic};
+use baton_wire::{Ask, Fate, Known, Replica, Scales};
+
+use super::engine::Engine;
+use super::numbers::Replicated;
+use super::replicas::merge;
+
+impl Engine {
+    /// From now on goes by this view; `nodes`: the proxies that are there, this one included.
+    pub(super) fn follow(&mut self, view: View, nodes: Vec<IpAddr>) {
+        let peers = &self.effects.ways.peers;
+        let all = peers.addresses().count();
+        let own = view.own.map(|own| own.0 as u8);
+        let owned = view.owners.iter().filter(|owner| Some(**owner) == own);
+        let owned = match own {
+            Some(_) => owned.count(),
+            None => abi::SLOTS,
+        };
+        self.numbers
+            .set_view([nodes.len(), all - nodes.len().min(all)], owned, view.until);
+        if let Err(error) = self.replication.view().show(&peers.membership(&view)) {
+            tracing::error!(%error, "the kernel could not be told who owns which flows");
+        }
+        if self.replication.set_nodes(nodes) {
+            self.nodes.send_replace(self.replication.nodes());
+        }
+        self.owner.follow(view.clone());
+        self.view = view;
+    }
+
+    /// Sends what has changed here, when it is due.
+    pub(super) fn replicate(&mut self) {
+        let effects = &self.effects;
+        self.replication
+            .tick(&effects.flows, &effects.ways, &self.socket, &self.numbers);
+    }
+
+    /// Another proxy tells of flows.
+    pub(super) fn hear_replicas(&mut self, replicas: &[Replica]) {
+        let mut taken = 0;
+        for replica in replicas {
+            let present = self.effects.entry(&replica.key);
+            if let Some(entry) = merge(present, replica, &self.effects.ways, monotonic()) {
+                self.effects.put(&replica.key, &entry);
+                taken += 1;
+            }
+        }
+        self.numbers.replicated(Replicated::Taken, taken);
+        self.numbers
+            .replicated(Replicated::Known, replicas.len() - taken);
+    }
+
+    /// Another proxy asks about a flow that this one's relay may have.
+    pub(super) fn answer(&self, ask: &Ask, from: SocketAddr) {
+        let entry = self.effects.entry(&ask.key);
+        let fate = match entry.filter(|entry| entry.bound == Some(Target::Relay)) {
+            Some(entry) => Fate::Held(known(&entry)),
+            None => Fate::Unknown,
+        };
+        let message = ask.answer(fate).encode(&self.effects.ways.keys.current);
+        // Who hears nothing asks again.
+        let _ = self.socket.send_to(&message, from);
+    }
+}
+
+fn known(entry: &Entry) -> Known {
+    Known {
+        timestamps: entry.options.timestamps,
+        sack: entry.options.sack,
+        scales: entry.options.wscale.map(|client| Scales {
+            client,
+            server: abi::PROMISED_WSCALE,
+        }),
+        pinned: entry.pinned,
+        mss: entry.options.mss,
+        epoch: entry.epoch,
+        seq: entry.bind_seq,
+        ack: entry.bind_ack,
+        boundary: entry.boundary,
+        requests: entry.requests,
+        bodiless: entry.bodiless,
+        next: entry.newest_ack,
+    }
+}
