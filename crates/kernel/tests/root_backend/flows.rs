@@ -131,11 +131,13 @@ fn release() -> Release {
 
 /// What the agent answers to a release.
 fn ask(bench: &mut Bench, release: &Release, signed_by: [u8; 16]) -> Option<ReleaseAnswer> {
-    let (verdict, _, _, after) = bench.ingress(&udp_frame(
-        PROXY,
-        NODE,
-        &release.encode(&Key::new(signed_by)),
-    ));
+    let answer = answer_to(bench, &release.encode(&Key::new(signed_by)))?;
+    Some(ReleaseAnswer::decode(&answer, &keys()).unwrap())
+}
+
+/// What goes back to the proxy that sent a message.
+pub(super) fn answer_to(bench: &mut Bench, message: &[u8]) -> Option<Vec<u8>> {
+    let (verdict, _, _, after) = bench.ingress(&udp_frame(PROXY, NODE, message));
     if verdict == DROP {
         return None;
     }
@@ -157,7 +159,7 @@ fn ask(bench: &mut Bench, release: &Release, signed_by: [u8; 16]) -> Option<Rele
         (ip.header().destination_addr(), udp.destination_port()),
         ([10, 77, 0, 11].into(), 6950)
     );
-    Some(ReleaseAnswer::decode(udp.payload(), &keys()).unwrap())
+    Some(udp.payload().to_vec())
 }
 
 #[test]

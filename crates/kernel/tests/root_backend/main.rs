@@ -7,6 +7,7 @@ mod binds;
 mod common;
 mod flows;
 mod framing;
+mod questions;
 
 use baton_kernel::abi::{served_flow, served_state};
 use baton_kernel::{Backend, Events, Service, Told};
