@@ -196,7 +196,7 @@ mod tests {
         };
         let health = |draining| {
             let said = said(draining);
-            Health::new([(node, Standing::Alive, Some(&said))].into_iter())
+            Health::new([(node, Standing::Alive, Some(&said))].into_iter(), |_| true)
         };
         assert_eq!(health(false).of_all(node), Use::Handoff);
         let drained = health(true);
