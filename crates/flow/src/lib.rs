@@ -38,6 +38,8 @@ mod ownership;
 mod pending;
 mod receipt;
 mod requests;
+mod shares;
+mod takeover;
 mod transition;
 mod unanswered;
 mod view;
@@ -51,4 +53,6 @@ pub use event::{Action, Choice, Counter, Decide, Event, Lesson, Limits, Now, Tab
 pub use members::{Heard, Members, Said, Standing};
 pub use owner::Owner;
 pub use ownership::{SLOTS, owners, ranking, slot, weighted};
+pub use shares::{Candidate, Shares};
+pub use takeover::{Move, Rival, Takeover};
 pub use view::View;

@@ -151,6 +151,11 @@ impl Members {
         }
     }
 
+    /// From now on says whether it knows enough to be given its part.
+    pub fn set_ready(&mut self, ready: bool) {
+        self.own.state.ready = ready;
+    }
+
     /// From now on has this configuration of the cluster.
     pub fn set_digest(&mut self, digest: u64) {
         self.own.digest = digest;

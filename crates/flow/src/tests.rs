@@ -8,6 +8,8 @@ mod model;
 mod pairs;
 mod pieces;
 mod rules;
+mod shares;
+mod takeover;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -57,13 +57,36 @@ pub struct Contents {
     pub entries: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// How the program spreads packets.
+pub struct Spreads(Table<abi::spread>);
+
+impl Spreads {
+    /// From now on spreads so.
+    pub fn set(&self, spread: &Spread) -> Result<()> {
+        let mut value = abi::spread {
+            batch_packets: spread.batch_packets.max(1),
+            port: spread.port.to_be(),
+            mode: match spread.mode {
+                Mode::Flow => 1,
+                Mode::Batch => 2,
+                Mode::Random => 3,
+            },
+            ..Default::default()
+        };
+        for (place, proxy) in value.proxies.iter_mut().zip(&spread.places) {
+            *place = *proxy;
+            value.places += 1;
+        }
+        self.0.put(&0u32.to_ne_bytes(), &value)
+    }
+}
+
 /// The balancer's program and tables.
 pub struct Balancer {
     skel: BalancerSkel<'static>,
     links: Vec<OwnedFd>,
     vips: Table<u8>,
     proxies: Table<abi::server>,
-    spreads: Table<abi::spread>,
 }
 
 impl Balancer {
@@ -80,7 +103,6 @@ impl Balancer {
         Ok(Balancer {
             vips: Table::of("vips", &skel.maps.vips)?,
             proxies: Table::of("proxies", &skel.maps.proxies)?,
-            spreads: Table::of("spreads", &skel.maps.spreads)?,
             links: Vec::new(),
             skel,
         })
@@ -109,23 +131,9 @@ impl Balancer {
         self.proxies.put(&(index as u32).to_ne_bytes(), &value)
     }
 
-    /// From now on spreads so.
-    pub fn set_spread(&self, spread: &Spread) -> Result<()> {
-        let mut value = abi::spread {
-            batch_packets: spread.batch_packets.max(1),
-            port: spread.port.to_be(),
-            mode: match spread.mode {
-                Mode::Flow => 1,
-                Mode::Batch => 2,
-                Mode::Random => 3,
-            },
-            ..Default::default()
-        };
-        for (place, proxy) in value.proxies.iter_mut().zip(&spread.places) {
-            *place = *proxy;
-            value.places += 1;
-        }
-        self.spreads.put(&0u32.to_ne_bytes(), &value)
+    /// Says how packets are spread; may be used from any thread.
+    pub fn spreads(&self) -> Result<Spreads> {
+        Ok(Spreads(Table::of("spreads", &self.skel.maps.spreads)?))
     }
 
     /// Lets interfaces send frames of our own.

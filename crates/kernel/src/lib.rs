@@ -31,7 +31,7 @@ mod view;
 
 pub use attach::interface_index;
 pub use backend::{Backend, Leases, Served, Service};
-pub use balancer::{Balancer, Contents, Mode, PEERS_MAX, SLOTS, Spread};
+pub use balancer::{Balancer, Contents, Mode, PEERS_MAX, SLOTS, Spread, Spreads};
 pub use counters::{Counter, Counters};
 pub use error::{Error, Result};
 pub use events::{Access, Answered, Changed, Event, Events, Offered, Punt, Queue, Told};

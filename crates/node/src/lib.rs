@@ -6,6 +6,7 @@
 pub mod addresses;
 pub mod admin;
 pub mod backend;
+mod balancer;
 pub mod cli;
 mod commands;
 pub mod config;

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::context::Context;
-use crate::{backend, proxy, relays};
+use crate::{backend, balancer, proxy, relays};
 
 /// Something that a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,6 +11,8 @@ pub enum Role {
     Proxy,
     /// Serves VIPs that have relay pools only.
     Relay,
+    /// Gives clients' packets to proxies.
+    Balancer,
     /// Adopts flows for a web server of this machine.
     Backend,
 }
@@ -23,6 +25,7 @@ impl Role {
         let asked = [
             (Self::Proxy, roles.proxy && has_vip(true)),
             (Self::Relay, roles.proxy && has_vip(false)),
+            (Self::Balancer, roles.balancer),
             (Self::Backend, roles.backend),
         ];
         asked
@@ -37,6 +40,7 @@ impl Role {
         match self {
             Self::Proxy => "proxy",
             Self::Relay => "relay",
+            Self::Balancer => "balancer",
             Self::Backend => "backend",
         }
     }
@@ -46,6 +50,7 @@ impl Role {
         match self {
             Self::Proxy => proxy::run(context).await,
             Self::Relay => relays::run(context).await,
+            Self::Balancer => balancer::run(context).await,
             Self::Backend => backend::run(context).await,
         }
     }

@@ -3,12 +3,14 @@
 //! - [`Seq`]: TCP sequence numbers, which wrap.
 //! - [`FlowKey`]: the name of one client connection to a VIP.
 //! - [`Segment`]: one TCP segment with the IP fields that matter.
+//! - [`announcement`]: what tells a network where an address is.
 //! - [`RequestHead`]: an HTTP/1.x request head, parsed as strictly as a router must.
 //!
 //! Nothing in this crate panics on what it is given.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod announcement;
 mod authority;
 mod checksum;
 mod flow_key;
@@ -17,6 +19,7 @@ mod ip;
 mod segment;
 mod seq;
 
+pub use announcement::announcement;
 pub use flow_key::{FLOW_KEY_LEN, FlowKey};
 pub use head::{BodyLength, HeadError, MAX_HEADERS, Parsed, RequestHead, Version};
 pub use ip::ParseError;

@@ -41,7 +41,7 @@ impl Bench {
             port: PORT,
             places,
         };
-        self.balancer.set_spread(&spread).unwrap();
+        self.balancer.spreads().unwrap().set(&spread).unwrap();
         self
     }
 

@@ -1,5 +1,6 @@
 //! The VIPs' addresses on this machine's interfaces.
 
+mod interface;
 mod subnets;
 mod sysctl;
 
@@ -14,6 +15,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, CacheIn
 use rtnetlink::packet_route::link::LinkAttribute;
 
 use crate::config::Vip;
+pub(crate) use interface::Interface;
 pub use subnets::Subnets;
 pub use sysctl::{SysctlError, Sysctls};
 

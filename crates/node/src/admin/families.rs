@@ -63,6 +63,21 @@ pub static RING_LOST: Family = Family::counter(
 /// Heartbeats between nodes; labels `role`, `event`.
 pub static HEARTBEATS: Family =
     Family::counter("baton_heartbeats", "Heartbeats by what became of them");
+/// 1 while the VIPs' addresses are at this balancer.
+pub static BALANCER_HOLDS: Family = Family::gauge(
+    "baton_balancer_holds",
+    "Whether this balancer has the VIPs' addresses",
+);
+/// How often this balancer took them.
+pub static BALANCER_TAKEOVERS: Family = Family::counter(
+    "baton_balancer_takeovers",
+    "Times that this balancer took the VIPs' addresses",
+);
+/// Parts of the packets; label `proxy`.
+pub static BALANCER_SHARE: Family = Family::gauge(
+    "baton_balancer_share_per_mille",
+    "Part of the packets that a proxy is given",
+);
 /// Servers that have an agent; label `state`.
 pub static SERVERS: Family = Family::gauge("baton_servers", "Servers of handoff pools by state");
 /// Entries of flows between proxies; label `outcome`.

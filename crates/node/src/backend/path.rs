@@ -11,10 +11,9 @@ use baton_kernel::{Backend, Clock, Injector, Served, Service};
 use baton_packet::{Flags, FlowKey, Segment, Seq};
 use baton_wire::{Bind, Key};
 use bytes::Bytes;
-use nix::ifaddrs::getifaddrs;
 use tokio::time::sleep;
 
-use crate::addresses::Subnets;
+use crate::addresses::{Interface, Subnets};
 use crate::config::Config;
 use crate::keys;
 
@@ -55,13 +54,6 @@ pub(super) struct PathTest {
     served: Served,
     interface: Interface,
     clock: Clock,
-}
-
-/// The interface that clients' packets come by.
-struct Interface {
-    name: String,
-    index: u32,
-    link_address: [u8; 6],
 }
 
 impl PathTest {
@@ -127,7 +119,7 @@ impl PathTest {
     }
 
     fn inject(&self, packet: &[u8]) -> Result<()> {
-        let frame = self.interface.frame(packet);
+        let frame = frame(self.interface.link_address, packet);
         Ok(self.injector.inject(self.interface.index, &frame)?)
     }
 
@@ -148,27 +140,14 @@ impl PathTest {
     }
 }
 
-impl Interface {
-    fn of(name: &str) -> Result<Interface> {
-        let link = getifaddrs()?
-            .filter(|entry| entry.interface_name == name)
-            .find_map(|entry| entry.address?.as_link_addr()?.addr());
-        Ok(Interface {
-            name: name.to_owned(),
-            index: baton_kernel::interface_index(name)?,
-            link_address: link.with_context(|| format!("{name} has no link-layer address"))?,
-        })
-    }
-
-    /// From the interface to itself.
-    fn frame(&self, packet: &[u8]) -> Vec<u8> {
-        let kind: [u8; 2] = if packet[0] >> 4 == 6 {
-            [0x86, 0xdd]
-        } else {
-            [0x08, 0x00]
-        };
-        [&self.link_address[..], &self.link_address, &kind, packet].concat()
-    }
+/// From the interface to itself.
+fn frame(link: [u8; 6], packet: &[u8]) -> Vec<u8> {
+    let kind: [u8; 2] = if packet[0] >> 4 == 6 {
+        [0x86, 0xdd]
+    } else {
+        [0x08, 0x00]
+    };
+    [&link[..], &link, &kind, packet].concat()
 }
 
 /// A connection that nobody opened.

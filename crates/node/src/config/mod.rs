@@ -1,9 +1,10 @@
 //! The configuration of a node: `docs/configuration.md` as types.
 //!
 //! A file is read in one pass that records every error ([`Report`]) and goes on; a [`Config`] exists only without any.
-//! One file a section: [`node`], [`cluster`], [`proxy`], [`backend`], [`relay`], [`vip`], [`server`], [`pool`], [`route`].
+//! One file a section: [`node`], [`cluster`], [`proxy`], [`balancer`], [`backend`], [`relay`], [`vip`], [`server`], [`pool`], [`route`].
 
 mod backend;
+mod balancer;
 mod cluster;
 mod node;
 mod outline;
@@ -32,6 +33,7 @@ use siphasher::sip::SipHasher24;
 use toml::de::DeTable;
 
 pub use backend::{AccessLogFormat, AccessLogOptions, BackendOptions, Service};
+pub use balancer::BalancerOptions;
 pub use cluster::{ClusterOptions, Peer, Replicas};
 pub use node::{DEFAULT_ADMIN, LogFormat, Node, Roles};
 pub use proxy::ProxyOptions;
@@ -54,6 +56,8 @@ pub struct Config {
     pub cluster: ClusterOptions,
     /// Options of the proxy role.
     pub proxy: ProxyOptions,
+    /// Options of the balancer role.
+    pub balancer: BalancerOptions,
     /// Options of the back-end role.
     pub backend: BackendOptions,
     /// Options of the user-space relay.
@@ -141,6 +145,7 @@ impl Config {
     /// Whether a role hands flows off, which needs privileges and BPF.
     pub fn needs_handoff(&self) -> bool {
         self.node.roles.backend
+            || self.node.roles.balancer
             || (self.node.roles.proxy && self.vips.iter().any(|vip| vip.handoff))
     }
 }
@@ -164,7 +169,6 @@ fn read(mut root: Section<'_>, outline: &Outline<'_>, file: &Path, scope: Scope)
         .map(|section| route::read(section, outline))
         .collect();
 
-    let proxy = root.table("proxy").map(proxy::read).unwrap_or_default();
     let relay = root.table("relay").map(relay::read).unwrap_or_default();
     let backend = root.table("backend");
     let backend = backend
@@ -173,6 +177,11 @@ fn read(mut root: Section<'_>, outline: &Outline<'_>, file: &Path, scope: Scope)
     let cluster = root
         .table("cluster")
         .map(|section| cluster::read(section, outline))
+        .unwrap_or_default();
+    let proxy = proxy::read(root.table("proxy"), &cluster);
+    let balancer = root
+        .table("balancer")
+        .map(balancer::read)
         .unwrap_or_default();
     if !root.has("node") {
         root.problem("missing section [node]", "add [node] with name and roles");
@@ -191,6 +200,7 @@ fn read(mut root: Section<'_>, outline: &Outline<'_>, file: &Path, scope: Scope)
         node: node?,
         cluster,
         proxy,
+        balancer,
         backend,
         relay,
         servers: known

@@ -6,8 +6,8 @@ use std::path::Path;
 use baton_wire::Secrets;
 
 use super::Scope;
-use super::cluster::ClusterOptions;
-use super::outline::Outline;
+use super::cluster::{ClusterOptions, Peer};
+use super::outline::{Names, Outline};
 use super::reader::{Item, Section};
 use super::secret;
 use super::values::{ip_address, list, one_of, string};
@@ -38,6 +38,8 @@ pub struct Node {
 pub struct Roles {
     /// Answers clients, reads requests, binds flows.
     pub proxy: bool,
+    /// Spreads clients' packets over proxies.
+    pub balancer: bool,
     /// Adopts flows for a web server of this machine.
     pub backend: bool,
 }
@@ -72,11 +74,19 @@ pub(super) fn read(
 ) -> Option<Node> {
     let name = section.required("name", "\"proxy1\"", string);
     let roles = section.required("roles", "[\"proxy\"]", |item| roles(item, outline));
-    if let Some(name) = name
-        .as_deref()
-        .filter(|_| roles.is_some_and(|roles| roles.proxy))
-    {
-        check_place(&section, name, outline, cluster);
+    if let Some((name, roles)) = name.as_deref().zip(roles) {
+        if roles.proxy && outline.proxies.count() > 0 {
+            check_place(&section, name, "proxy", &outline.proxies, &cluster.proxies);
+        }
+        if roles.balancer {
+            check_place(
+                &section,
+                name,
+                "balancer",
+                &outline.balancers,
+                &cluster.balancers,
+            );
+        }
     }
     let interfaces = section.optional("interfaces", |item| {
         list(item, "\"eth0\"", |name| interface(name, scope))
@@ -112,34 +122,38 @@ pub(super) fn read(
     })
 }
 
-/// Whether the cluster knows this proxy, if it lists its proxies.
-fn check_place(section: &Section<'_>, name: &str, outline: &Outline<'_>, cluster: &ClusterOptions) {
-    if outline.proxies.count() > 0 && outline.proxies.place(name).is_none() {
+/// Whether the cluster knows this node in this role.
+fn check_place(section: &Section<'_>, name: &str, role: &str, names: &Names<'_>, peers: &[Peer]) {
+    if names.place(name).is_none() {
         section.problem_at(
             "name",
-            format_args!("no [[cluster.proxy]] is called \"{name}\", and this is a proxy"),
-            format!("add a [[cluster.proxy]] with name = \"{name}\", or remove all of them"),
+            format_args!("no [[cluster.{role}]] is called \"{name}\", and this is a {role}"),
+            format!("add a [[cluster.{role}]] with name = \"{name}\""),
         );
     }
-    let listed = cluster.proxies.iter().find(|peer| peer.name == name);
+    let listed = peers.iter().find(|peer| peer.name == name);
     let own = section.text("address").and_then(|own| own.parse().ok());
     if let Some(peer) = listed.filter(|peer| own.is_some_and(|own: IpAddr| own != peer.address)) {
         section.problem_at(
             "address",
-            format_args!("[[cluster.proxy]] \"{name}\" has {}", peer.address),
+            format_args!("[[cluster.{role}]] \"{name}\" has {}", peer.address),
             "write the same address in both",
         );
     }
 }
 
+/// What the file calls the roles.
+const ROLES: [(&str, &str); 3] = [
+    ("proxy", "proxy"),
+    ("balancer", "balancer"),
+    ("backend", "backend"),
+];
+
 fn roles(item: &Item<'_>, outline: &Outline<'_>) -> Option<Roles> {
-    let names = list(
-        item,
-        "\"proxy\"",
-        one_of(&[("proxy", "proxy"), ("backend", "backend")]),
-    )?;
+    let names = list(item, "\"proxy\"", one_of(&ROLES))?;
     let roles = Roles {
         proxy: names.contains(&"proxy"),
+        balancer: names.contains(&"balancer"),
         backend: names.contains(&"backend"),
     };
     if roles.proxy && outline.vips.count() == 0 {
@@ -155,6 +169,9 @@ fn roles(item: &Item<'_>, outline: &Outline<'_>) -> Option<Roles> {
             "run the two roles on two machines (or network namespaces)",
         );
     }
+    if roles.balancer {
+        balancer(item, roles, outline);
+    }
     if roles.backend && outline.services == 0 {
         item.wrong::<()>(
             "role \"backend\" has no [[backend.service]]",
@@ -164,10 +181,35 @@ fn roles(item: &Item<'_>, outline: &Outline<'_>) -> Option<Roles> {
     Some(roles)
 }
 
+/// What a balancer cannot do without, and beside.
+fn balancer(item: &Item<'_>, roles: Roles, outline: &Outline<'_>) {
+    if roles.proxy || roles.backend {
+        item.wrong::<()>(
+            "a \"balancer\" has no other role",
+            "run the other roles on other machines (or network namespaces)",
+        );
+    }
+    if outline.vips.count() == 0 {
+        item.wrong::<()>(
+            "role \"balancer\" has no [[vip]]",
+            "add a [[vip]] with name and addresses",
+        );
+    }
+    if outline.proxies.count() == 0 {
+        item.wrong::<()>(
+            "role \"balancer\" has no [[cluster.proxy]]",
+            "add one for each proxy, with its name and address",
+        );
+    }
+}
+
 /// Why the node needs what only handoff needs; `None` when it does not.
 fn needs_handoff(roles: Roles, outline: &Outline<'_>) -> Option<String> {
     if roles.backend {
         return Some("role \"backend\" needs it".to_owned());
+    }
+    if roles.balancer {
+        return Some("role \"balancer\" needs it".to_owned());
     }
     let pool = (0..outline.vips.count()).find_map(|vip| outline.handoff_pool(vip))?;
     roles

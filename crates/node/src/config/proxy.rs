@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::reader::Section;
+use super::cluster::ClusterOptions;
+use super::reader::{Item, Section};
 use super::values::{boolean, integer, milliseconds, seconds};
 
 /// Options of the proxy role.
@@ -47,10 +48,24 @@ impl Default for ProxyOptions {
 /// Most flows that a kernel table may be asked to hold; its memory is some hundred bytes for each.
 pub(super) const MOST_FLOWS: u32 = 1 << 26;
 
-pub(super) fn read(mut section: Section<'_>) -> ProxyOptions {
-    let default = ProxyOptions::default();
+/// Behind balancers, which have the VIPs' addresses, a proxy does not announce them.
+pub(super) fn read(section: Option<Section<'_>>, cluster: &ClusterOptions) -> ProxyOptions {
+    let default = ProxyOptions {
+        announce: cluster.balancers.is_empty(),
+        ..ProxyOptions::default()
+    };
+    let Some(mut section) = section else {
+        return default;
+    };
+    let announce = |item: &Item<'_>| match boolean(item)? {
+        true if !default.announce => item.wrong(
+            "the VIPs' addresses are at a [[cluster.balancer]]",
+            "remove the key, or all [[cluster.balancer]]",
+        ),
+        announce => Some(announce),
+    };
     ProxyOptions {
-        announce: section.or("announce", default.announce, boolean),
+        announce: section.or("announce", default.announce, announce),
         max_flows: section.or("max_flows", default.max_flows, integer(1..=MOST_FLOWS)),
         known_requests: section.or(
             "known_requests",

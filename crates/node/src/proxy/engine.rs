@@ -52,6 +52,8 @@ pub(super) struct Rules {
     replicas: Replicas,
     /// Nodes whose heartbeats are waited for, and the names of their servers.
     agents: BTreeMap<IpAddr, Arc<str>>,
+    /// Nodes that hear from this one where their packets can go.
+    balancers: Vec<IpAddr>,
 }
 
 impl Rules {
@@ -70,7 +72,13 @@ impl Rules {
             },
             heartbeat_interval: config.cluster.heartbeat_interval,
             agents: agents(config),
+            balancers: config.cluster.balancers.iter().map(|b| b.address).collect(),
         })
+    }
+
+    /// All that this node speaks to.
+    fn nodes(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.agents.keys().chain(&self.balancers).copied()
     }
 }
 
@@ -128,7 +136,7 @@ impl Orders {
         let mut heartbeats = Heartbeats::new(context, Role::Proxy, numbers.heartbeats.clone())?;
         heartbeats
             .members
-            .expect(baton_kernel::monotonic(), rules.agents.keys().copied());
+            .expect(baton_kernel::monotonic(), rules.nodes());
         let (sender, orders) = channel();
         let (woken, wake) = io::pipe()?;
         let view = View::alone(clock.now_ms() as u32);
@@ -478,14 +486,14 @@ impl Engine {
                 Order::Stop => return true,
                 Order::Lost(flows) => self.lost = flows.into(),
                 Order::Reload(rules) => {
+                    let members = &mut self.heartbeats.members;
+                    members.set_interval(rules.heartbeat_interval);
+                    members.expect(baton_kernel::monotonic(), rules.nodes());
                     self.chooser = rules.chooser;
                     self.effects.forget_lessons(&mut self.chooser);
                     self.effects.ways = rules.ways;
                     self.replication.configure(rules.replicas);
                     self.owner.reconfigure(rules.limits);
-                    let members = &mut self.heartbeats.members;
-                    members.set_interval(rules.heartbeat_interval);
-                    members.expect(baton_kernel::monotonic(), rules.agents.keys().copied());
                     self.agents = rules.agents;
                     self.publish();
                 }

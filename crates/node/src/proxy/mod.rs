@@ -36,7 +36,7 @@ use anyhow::{Context as _, Result};
 use baton_kernel::{Clock, Pins, Sizes};
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::addresses::Addresses;
+use crate::addresses::{Addresses, Sysctls};
 use crate::config::Config;
 use crate::context::Context;
 use crate::{keys, pins};
@@ -84,6 +84,11 @@ pub async fn run(mut context: Context) -> Result<()> {
     let gone = vips.iter().map(|(_, at)| at.ip());
     let gone = gone.filter(|ip| plan.placed.iter().all(|placed| placed.address != *ip));
     addresses.remove_left(&gone.collect()).await?;
+    let mut sysctls = Sysctls::default();
+    if !config.proxy.announce {
+        // An address that is answered for by ARP would draw clients past the balancer.
+        sysctls.keep_addresses_quiet("all")?;
+    }
     addresses.hold(&plan.placed).await?;
     let mut local = LocalRelay::start(&context, &config, &settings)?;
     apply(&program, &plan)?;
@@ -197,6 +202,7 @@ pub async fn run(mut context: Context) -> Result<()> {
     orders.stop();
     local.stop().await;
     addresses.hold(&Default::default()).await?;
+    sysctls.restore();
     Ok(())
 }
 

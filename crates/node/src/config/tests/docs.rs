@@ -163,10 +163,12 @@ fn every_default_is_the_documented_one() {
     let Config {
         node,
         proxy,
+        balancer,
         backend,
         relay,
         ..
     } = &config;
+    assert_eq!(balancer.mode, baton_kernel::Mode::Flow);
     let ms = |time: Duration| time.as_millis().to_string();
     let s = |time: Duration| time.as_secs().to_string();
     let format = match node.log_format {
@@ -196,7 +198,18 @@ fn every_default_is_the_documented_one() {
                 Replicas::Some(number) => number.to_string(),
             },
         ),
-        ("[proxy] announce", proxy.announce.to_string()),
+        (
+            "[proxy] announce",
+            format!(
+                "{}, and false behind [[cluster.balancer]], where it cannot be true",
+                proxy.announce
+            ),
+        ),
+        ("[balancer] mode", "\"flow\"".to_owned()),
+        (
+            "[balancer] batch_packets",
+            balancer.batch_packets.to_string(),
+        ),
         ("[proxy] max_flows", proxy.max_flows.to_string()),
         ("[proxy] known_requests", proxy.known_requests.to_string()),
         ("[proxy] flow_idle_timeout_s", s(proxy.flow_idle_timeout)),

@@ -27,6 +27,9 @@ address = "10.77.0.41"
 announce = false
 max_flows = 1_000
 head_wait_ms = 0x20
+[balancer]
+mode = "batch"
+batch_packets = 7
 [relay]
 idle_timeout_ms = 1000
 [backend]

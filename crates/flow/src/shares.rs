@@ -1,0 +1,103 @@
+//! How a balancer shares packets out over its proxies: who gets any, and how many.
+
+use std::net::IpAddr;
+
+use crate::ownership::{SLOTS, weighted};
+
+/// Workload factors go up and down all the time, and what changes hands has to be passed on: they count when they have changed by so much (per
+/// mille).
+const STEP: u16 = 50;
+
+/// A proxy, as its balancer hears it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its address.
+    pub node: IpAddr,
+    /// It is there, ready, and not about to end.
+    pub is_usable: bool,
+    /// It shall be given nothing new.
+    pub is_draining: bool,
+    /// The available part of its own capacity (per mille).
+    pub workload: u16,
+}
+
+/// The proxies that get packets, and the workload factors that count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shares(Vec<Share>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Share {
+    /// Place in the list of candidates.
+    index: u8,
+    node: IpAddr,
+    workload: u16,
+}
+
+impl Shares {
+    /// From what is known now. Those that are drained get packets only while there is no other. Whether anything has changed.
+    pub fn update(&mut self, candidates: &[Candidate]) -> bool {
+        let usable = |draining: bool| -> Vec<Share> {
+            let all = (0u8..).zip(candidates);
+            let some = all.filter(|(_, c)| c.is_usable && c.is_draining == draining);
+            some.map(|(index, candidate)| Share {
+                index,
+                node: candidate.node,
+                workload: candidate.workload.max(1),
+            })
+            .collect()
+        };
+        let mut next = usable(false);
+        if next.is_empty() {
+            next = usable(true);
+        }
+        let same = |(a, b): (&Share, &Share)| {
+            (a.index, a.node) == (b.index, b.node) && a.workload.abs_diff(b.workload) < STEP
+        };
+        let is_same = next.len() == self.0.len() && next.iter().zip(&self.0).all(same);
+        if !is_same {
+            self.0 = next;
+        }
+        !is_same
+    }
+
+    /// Whether there is anybody to give packets to.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The normalised workload factors, `W_i / sum of all W` (per mille), by place in the list of candidates (Marwah et al., 5.1).
+    pub fn normalised(&self) -> impl Iterator<Item = (u8, u32)> + '_ {
+        let sum = self.sum();
+        let part = move |share: &Share| (share.index, 1000 * u32::from(share.workload) / sum);
+        self.0.iter().map(part)
+    }
+
+    /// For each slot the proxy that its packets go to. With equal workload factors it is the slot's owner.
+    pub fn by_slot(&self) -> Vec<u8> {
+        let weights: Vec<_> = self.0.iter().map(|s| (s.node, s.workload)).collect();
+        let index = |place: u8| self.0.get(usize::from(place)).map(|share| share.index);
+        weighted(&weights).into_iter().filter_map(index).collect()
+    }
+
+    /// One place for each, in turn.
+    pub fn in_turn(&self) -> Vec<u8> {
+        self.0.iter().map(|share| share.index).collect()
+    }
+
+    /// So many of [`SLOTS`] places for each that one at random is each one's with its normalised workload factor.
+    pub fn by_interval(&self) -> Vec<u8> {
+        let sum = self.sum() as usize;
+        let mut places = Vec::new();
+        let mut upto = 0;
+        for share in &self.0 {
+            upto += usize::from(share.workload);
+            places.resize(SLOTS * upto / sum, share.index);
+        }
+        places
+    }
+
+    fn sum(&self) -> u32 {
+        let sum: u32 = self.0.iter().map(|share| u32::from(share.workload)).sum();
+        sum.max(1)
+    }
+}
