@@ -61,7 +61,7 @@ pub enum Why {
     #[error("it is heard again, and lets go of the flows that others have now")]
     Returning,
     /// Its operator gives it nothing new.
-    #[error("it is drained: `baton drain --undo` there ends that")]
+    #[error("by its operator: `baton drain --undo` there ends that")]
     Draining,
     /// Its kernel makes no socket of a bind.
     #[error("its kernel has net.ipv4.tcp_syncookies = 0: set it to 1")]

@@ -12,7 +12,7 @@ use super::metrics::Sample;
 use super::registry::Registry;
 use crate::config::{Config, Server, Vip};
 use crate::duty::Duty;
-use crate::health::{Health, Use};
+use crate::health::{Health, Use, Why};
 use crate::roll::Seen;
 
 /// The answer of `/status`.
@@ -54,7 +54,7 @@ struct PoolStatus {
 struct ServerStatus {
     name: String,
     address: IpAddr,
-    /// `usable`; `relay_only`: it cannot adopt flows; `out`.
+    /// `usable`; `relay_only`: it cannot adopt flows; `drained`; `out`.
     state: &'static str,
     reason: Option<String>,
     /// What its kernel takes over of a handshake.
@@ -145,6 +145,7 @@ impl ServerStatus {
             state: match used {
                 Use::Handoff => "usable",
                 Use::Relay(_) => "relay_only",
+                Use::Nothing(Why::Draining) => "drained",
                 Use::Nothing(_) => "out",
             },
             reason: used.why().map(|why| why.to_string()),
