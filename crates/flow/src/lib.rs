@@ -26,16 +26,20 @@
 mod acknowledge;
 mod assembler;
 mod binding;
+mod clock;
 mod entry;
 mod event;
 mod kept;
+mod lease;
 mod losing;
 mod members;
 mod moving;
 mod owed;
 mod owner;
 mod ownership;
+mod peer;
 mod pending;
+mod quorum;
 mod receipt;
 mod requests;
 mod shares;
@@ -48,6 +52,7 @@ mod view;
 mod tests;
 
 pub use baton_policy::{PoolId, ServerId};
+pub use clock::ClusterClock;
 pub use entry::{ClientOptions, Entry, PeerId, Target};
 pub use event::{Action, Choice, Counter, Decide, Event, Lesson, Limits, Now, Table};
 pub use members::{Heard, Members, Said, Standing};

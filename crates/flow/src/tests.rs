@@ -1,6 +1,7 @@
 //! What the tests share: one flow, a table, servers chosen by the path's first digit.
 
 mod bounds;
+mod cluster;
 mod lessons;
 mod losing;
 mod members;

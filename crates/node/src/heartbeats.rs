@@ -85,7 +85,7 @@ impl Heartbeats {
     pub(crate) fn tick(&mut self, socket: &UdpSocket, key: &Key) -> bool {
         let now = monotonic();
         let (draining, leaving) = (self.duty.is_draining(), self.duty.is_leaving());
-        self.members.set_duty(draining, leaving);
+        self.members.set_duty(now, draining, leaving);
         self.members.set_digest(self.config.borrow().digest);
         if now < self.members.next_deadline() {
             return false;

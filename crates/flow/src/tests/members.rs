@@ -56,7 +56,7 @@ impl Pair {
             said: Vec::new(),
             lease: Duration::ZERO,
         };
-        pair.proxy.expect(pair.now, [address(21)]);
+        pair.proxy.expect(pair.now, [(address(21), Role::Backend)]);
         pair
     }
 
@@ -139,10 +139,12 @@ fn a_drained_node_says_so_at_once() {
         (standing, said.unwrap().state.draining)
     };
     assert_eq!(is_draining(&pair), (Standing::Alive, false));
-    pair.backend.set_duty(true, false);
+    let now = pair.now;
+    pair.backend.set_duty(now, true, false);
     pair.pass(Duration::from_millis(2));
     assert_eq!(is_draining(&pair), (Standing::Alive, true));
-    pair.backend.set_duty(false, false);
+    let now = pair.now;
+    pair.backend.set_duty(now, false, false);
     pair.pass(Duration::from_millis(2));
     assert_eq!(is_draining(&pair), (Standing::Alive, false));
 }
@@ -194,7 +196,7 @@ fn recorded_heartbeats_keep_nobody_alive() {
     assert_eq!(pair.standing(), Standing::Returning);
     // After a start of the proxy nothing old counts either.
     let mut anew = node(11, Role::Proxy, 1 << 40);
-    anew.expect(pair.now, [address(21)]);
+    anew.expect(pair.now, [(address(21), Role::Backend)]);
     for message in recorded {
         assert!(!matches!(
             anew.hear(pair.now, message),

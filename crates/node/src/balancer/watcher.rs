@@ -165,7 +165,9 @@ impl Watch {
     fn follow(&mut self, rules: &Rules) {
         let members = &mut self.heartbeats.members;
         let proxies = rules.proxies.iter().map(|proxy| proxy.address);
-        members.expect(monotonic(), proxies.chain(rules.rivals.iter().copied()));
+        let proxies = proxies.map(|node| (node, Role::Proxy));
+        let rivals = rules.rivals.iter().map(|node| (*node, Role::Balancer));
+        members.expect(monotonic(), proxies.chain(rivals));
         members.set_interval(rules.interval);
         self.takeover.set_interval(rules.interval);
     }

@@ -77,8 +77,10 @@ impl Rules {
     }
 
     /// All that this node speaks to.
-    fn nodes(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.agents.keys().chain(&self.balancers).copied()
+    fn nodes(&self) -> impl Iterator<Item = (IpAddr, Role)> + '_ {
+        let agents = self.agents.keys().map(|node| (*node, Role::Backend));
+        let balancers = self.balancers.iter().map(|node| (*node, Role::Balancer));
+        agents.chain(balancers)
     }
 }
 
