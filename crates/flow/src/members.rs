@@ -490,6 +490,7 @@ impl Members {
             own,
             is_ready: self.own.state.ready,
             heard: heard | is_open << own,
+            own_since: self.changed_at,
             votes: votes.collect(),
             witnesses: witnesses.collect(),
             backends: backends().count(),

@@ -48,6 +48,8 @@ pub(crate) struct Poll {
     pub(crate) is_ready: bool,
     /// Its own list.
     pub(crate) heard: Set,
+    /// Since when it says of its state what it says now: others may go by what it said before.
+    pub(crate) own_since: Duration,
     /// Of the other proxies; none of one that is not ready, or hears no majority.
     pub(crate) votes: Vec<Vote>,
     /// Of the back ends that say something.
@@ -144,8 +146,9 @@ impl Poll {
         let valid = || self.witnesses.iter().filter(|witness| witness.until > time);
         let since = self.now.saturating_sub(self.detection);
         if set & 1 != 0 {
+            let is_settled = self.own_since <= since;
             let hear = valid().filter(|witness| witness.since.is_some_and(|at| at <= since));
-            2 * hear.count() >= self.backends
+            is_settled && 2 * hear.count() >= self.backends
         } else {
             let alone = valid().filter(|witness| witness.hears & !set == 0);
             2 * alone.count() > self.backends
