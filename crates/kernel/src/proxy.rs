@@ -210,6 +210,8 @@ impl Proxy {
             pins.reuse("servers", &mut open.maps.servers)?;
             pins.reuse("peers", &mut open.maps.peers)?;
             pins.reuse("punts", &mut open.maps.punts)?;
+            pins.reuse("changes", &mut open.maps.changes)?;
+            pins.reuse("rounds", &mut open.maps.rounds)?;
         }
         let skel = open.load().map_err(refused)?;
         if let Some(pins) = &pins {
@@ -220,6 +222,8 @@ impl Proxy {
                 ("servers", &maps.servers),
                 ("peers", &maps.peers),
                 ("punts", &maps.punts),
+                ("changes", &maps.changes),
+                ("rounds", &maps.rounds),
             ];
             pins.keep(&tables, &maps.data_settings)?;
         }
