@@ -1,6 +1,7 @@
 //! This node's part in the cluster's heartbeats: [`Members`], which decides, wired to a socket and counted.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,15 +19,21 @@ use crate::context::Context;
 use crate::duty::Duty;
 use crate::roll::Roll;
 
+/// Nodes are reloaded one after the other: for so long they may differ.
+const RELOADING: Duration = Duration::from_secs(10);
+
 /// Speaks and listens for one role of this node.
 pub(crate) struct Heartbeats {
     pub(crate) members: Members,
+    role: Role,
+    /// Nodes whose configuration is another, since when, and whether that was told.
+    differing: BTreeMap<IpAddr, (Duration, bool)>,
     port: u16,
     tally: Arc<Tally>,
     config: watch::Receiver<Arc<Config>>,
     duty: Duty,
     roll: Roll,
-    due: Vec<(std::net::IpAddr, Heartbeat)>,
+    due: Vec<(IpAddr, Heartbeat)>,
 }
 
 /// What was sent and heard.
@@ -36,6 +43,7 @@ pub(crate) struct Tally {
     heard: AtomicU64,
     unproved: AtomicU64,
     ignored: AtomicU64,
+    differing: AtomicU64,
 }
 
 impl Heartbeats {
@@ -59,7 +67,9 @@ impl Heartbeats {
             nodes: Vec::new(),
         };
         Ok(Heartbeats {
+            role,
             members: Members::new(own, rand::random(), monotonic()),
+            differing: BTreeMap::new(),
             port: config.cluster.port,
             tally,
             config: context.config.clone(),
@@ -91,13 +101,29 @@ impl Heartbeats {
             return false;
         }
         let changed = self.members.tick(now, &mut self.due);
-        self.roll.call(now, &self.members);
+        self.roll.call(now, self.role, &self.members);
+        self.compare(now);
         for (node, message) in self.due.drain(..) {
             // What cannot be sent is missed there, and that is what counts.
             let sent = socket.send_to(&message.encode(key), SocketAddr::new(node, self.port));
             self.tally.sent.fetch_add(u64::from(sent.is_ok()), Relaxed);
         }
         changed
+    }
+
+    /// Tells of nodes whose configuration stays another.
+    fn compare(&mut self, now: Duration) {
+        let differing: Vec<IpAddr> = self.members.differing().collect();
+        self.differing.retain(|node, _| differing.contains(node));
+        for node in differing {
+            let (since, told) = self.differing.entry(node).or_insert((now, false));
+            if !*told && now >= *since + RELOADING {
+                *told = true;
+                tracing::warn!(%node, "its configuration of the cluster is another than this node's: make them the same and reload both");
+            }
+        }
+        let count = self.differing.len() as u64;
+        self.tally.differing.store(count, Relaxed);
     }
 
     /// How long nothing is due.
@@ -117,6 +143,7 @@ impl Tally {
         let sample = |(event, count): (&str, &AtomicU64)| {
             families::HEARTBEATS.sample(&[("role", role), ("event", event)], count.load(Relaxed))
         };
-        events.map(sample).into()
+        let differing = families::DIFFERING.sample(&[("role", role)], self.differing.load(Relaxed));
+        events.map(sample).into_iter().chain([differing]).collect()
     }
 }

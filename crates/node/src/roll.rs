@@ -5,12 +5,22 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use baton_flow::{Members, Said, Standing};
+use baton_flow::{Members, Said, Standing, View};
 use baton_wire::Role;
+use serde::Serialize;
 
 /// Clones see the same.
 #[derive(Debug, Clone, Default)]
-pub struct Roll(Arc<Mutex<BTreeMap<IpAddr, Seen>>>);
+pub struct Roll(Arc<Mutex<Called>>);
+
+/// How it was at the last heartbeat.
+#[derive(Debug, Clone, Default)]
+pub struct Called {
+    /// All other nodes whose heartbeats this one knows.
+    pub nodes: BTreeMap<IpAddr, Seen>,
+    /// What this proxy decides; none: it is no proxy.
+    pub part: Option<Part>,
+}
 
 /// What is known of a node.
 #[derive(Debug, Clone)]
@@ -23,9 +33,20 @@ pub struct Seen {
     pub said: Option<Said>,
 }
 
+/// A proxy's part of the decisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// It may take decisions: it is alone, or hears a majority.
+    pub decides: bool,
+    /// Since when it decides as it does: the cluster clock (ms, low 32 bits).
+    pub term: u32,
+    /// Its part of all flows.
+    pub owned_per_mille: u16,
+}
+
 impl Roll {
     /// From now on it is so.
-    pub(crate) fn call(&self, now: Duration, members: &Members) {
+    pub(crate) fn call(&self, now: Duration, role: Role, members: &Members) {
         let seen = |(node, standing, said): (IpAddr, Standing, Option<&Said>)| {
             let heard = members.heard(node);
             let seen = Seen {
@@ -35,27 +56,49 @@ impl Roll {
             };
             (node, seen)
         };
-        let all = members.all().map(seen).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
+        let called = Called {
+            nodes: members.all().map(seen).collect(),
+            part: (role == Role::Proxy).then(|| Part::of(members.view(), now)),
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = called;
     }
 
-    /// All nodes whose heartbeats this one knows.
-    pub fn all(&self) -> BTreeMap<IpAddr, Seen> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.clone()
+    /// What was called last.
+    pub fn called(&self) -> Called {
+        let called = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        called.clone()
     }
-}
 
-impl Roll {
     /// Whether no other proxy that is heard takes this one for live any more.
     pub(crate) fn has_left(&self, own: IpAddr) -> bool {
-        let all = self.all();
-        let mut heard = all
+        let nodes = self.called().nodes;
+        let mut heard = nodes
             .values()
             .filter(|seen| seen.standing == Standing::Alive)
             .filter_map(|seen| seen.said.as_ref())
             .filter(|said| said.role == Role::Proxy);
         heard.all(|said| !said.nodes.contains(&own))
+    }
+}
+
+impl Part {
+    fn of(view: &View, now: Duration) -> Part {
+        let owned = match view.own {
+            None => 1000,
+            Some(_) if view.owners.is_empty() => 1000,
+            Some(own) => {
+                let owned = view
+                    .owners
+                    .iter()
+                    .filter(|owner| u16::from(**owner) == own.0);
+                1000 * owned.count() / view.owners.len()
+            }
+        };
+        Part {
+            decides: view.decides(now),
+            term: view.term,
+            owned_per_mille: owned as u16,
+        }
     }
 }
 

@@ -78,6 +78,11 @@ pub static BALANCER_SHARE: Family = Family::gauge(
     "baton_balancer_share_per_mille",
     "Part of the packets that a proxy is given",
 );
+/// Nodes whose configuration of the cluster is another; label `role`.
+pub static DIFFERING: Family = Family::gauge(
+    "baton_nodes_configured_otherwise",
+    "Nodes whose configuration of the cluster is another than this one's",
+);
 /// Servers that have an agent; label `state`.
 pub static SERVERS: Family = Family::gauge("baton_servers", "Servers of handoff pools by state");
 /// Entries of flows between proxies; label `outcome`.

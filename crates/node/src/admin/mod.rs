@@ -79,7 +79,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         &config,
         &admin.context.registry,
         &admin.context.health.borrow(),
-        &admin.context.roll.all(),
+        &admin.context.roll.called(),
         &admin.context.duty,
         admin.started.elapsed(),
     ))

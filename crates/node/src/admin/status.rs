@@ -13,7 +13,7 @@ use super::registry::Registry;
 use crate::config::{Config, Server, Vip};
 use crate::duty::Duty;
 use crate::health::{Health, Use, Why};
-use crate::roll::Seen;
+use crate::roll::{Called, Part, Seen};
 
 /// The answer of `/status`.
 #[derive(Debug, Serialize)]
@@ -30,6 +30,8 @@ pub struct Status {
     pools: Vec<PoolStatus>,
     /// Those that have an agent, as a proxy knows them.
     servers: Vec<ServerStatus>,
+    /// What this proxy decides; null: it is no proxy.
+    part: Option<Part>,
     /// The nodes whose heartbeats this one waits for or hears, as it sees them.
     nodes: Vec<NodeStatus>,
     metrics: Vec<Sample>,
@@ -81,7 +83,7 @@ impl Status {
         config: &Config,
         registry: &Registry,
         health: &Health,
-        roll: &BTreeMap<IpAddr, Seen>,
+        roll: &Called,
         duty: &Duty,
         uptime: Duration,
     ) -> Self {
@@ -101,7 +103,9 @@ impl Status {
                 .map(|pool| PoolStatus::new(pool, config))
                 .collect(),
             servers: ServerStatus::all(config, health),
+            part: roll.part,
             nodes: roll
+                .nodes
                 .iter()
                 .map(|(address, seen)| NodeStatus::new(*address, seen, config))
                 .collect(),

@@ -103,6 +103,18 @@ fn table(status: &Value) -> String {
         }
         lines.push(line);
     }
+    let part = &status["part"];
+    if let Some(owned) = part["owned_per_mille"].as_u64() {
+        let decides = if part["decides"] == true {
+            "decides for"
+        } else {
+            "decides nothing now (no majority is heard); owns"
+        };
+        let (percent, term) = (owned as f64 / 10.0, &part["term"]);
+        lines.push(format!(
+            "  {decides} {percent:.1} % of all flows, in term {term}"
+        ));
+    }
     lines.extend(each(&status["nodes"]).map(node));
     let counted: Vec<_> = each(&status["metrics"])
         .filter(|sample| sample["value"] != 0)
@@ -182,6 +194,7 @@ mod tests {
                 { "name": "b1", "address": "10.77.0.21", "state": "usable", "reason": null, "takes_over": ["timestamps", "sack"] },
                 { "name": "b2", "address": "10.77.0.22", "state": "out", "reason": "silent", "takes_over": [] },
             ],
+            "part": { "decides": true, "term": 77, "owned_per_mille": 334 },
             "nodes": [
                 { "name": "proxy2", "address": "10.77.0.12", "role": "proxy", "state": "live", "heard_ms_ago": 149, "available_per_mille": 875, "same_configuration": true },
                 { "name": "b1", "address": "10.77.0.21", "role": null, "state": "never heard", "heard_ms_ago": null, "available_per_mille": null, "same_configuration": null },
@@ -201,6 +214,7 @@ proxy1: not ready, up 1 h 2 min, baton 0.1.0
   pool pages, handoff: b1 (weight 1), b2 (weight 3)
   server b1, 10.77.0.21: usable, takes over timestamps, sack
   server b2, 10.77.0.22: out: silent
+  decides for 33.4 % of all flows, in term 77
   node proxy2, 10.77.0.12, proxy: live, heard 0.1 s ago, 87 % free
   node b1, 10.77.0.21: never heard
   node b2, 10.77.0.22, backend: silent, heard 61.0 s ago, 100 % free, ITS CONFIGURATION OF THE CLUSTER IS ANOTHER
