@@ -185,6 +185,8 @@ struct settings {
 #define SLOTS 16384 /* of flows; each has one owner */
 #define PEERS_MAX 32
 
+/* ---- balancer ------------------------------------------------------------------------------------------------------------ */
+
 enum spread_mode {
 	SPREAD_FLOW = 1,   /* by the flow's slot */
 	SPREAD_BATCH = 2,  /* so many packets to one proxy before the next */

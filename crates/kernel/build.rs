@@ -5,8 +5,9 @@ use libbpf_cargo::SkeletonBuilder;
 use std::{env, fs, path::PathBuf};
 
 /// The sections of `abi.h` that lay out what outlives a process (`src/pins.rs`).
-const PINNED: [&str; 3] = [
+const PINNED: [&str; 4] = [
     "flows",
+    "balancer",
     "configuration of the programs",
     "events to user space",
 ];

@@ -60,14 +60,14 @@ pub struct Takeover {
 }
 
 impl Takeover {
-    /// A balancer that has no addresses yet. `interval`: of the heartbeats.
-    pub fn new(own: IpAddr, interval: Duration) -> Takeover {
+    /// `interval`: of the heartbeats. `holds`: the addresses were left here by a process before.
+    pub fn new(own: IpAddr, interval: Duration, holds: bool) -> Takeover {
         Takeover {
             own,
             interval,
             able_since: None,
             ready: false,
-            holds: false,
+            holds,
             outdone_since: None,
             started: None,
             heard: BTreeSet::new(),

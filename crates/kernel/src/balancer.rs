@@ -12,7 +12,7 @@ use crate::attach::{Side, attach};
 use crate::counters::Counters;
 use crate::skeletons::balancer::{BalancerSkel, BalancerSkelBuilder};
 use crate::table::Table;
-use crate::{Error, Injector, Result, Server};
+use crate::{Error, Injector, Pins, Result, Server};
 
 /// Places of the table that packets are spread by.
 pub const SLOTS: usize = 16_384;
@@ -85,13 +85,15 @@ impl Spreads {
 pub struct Balancer {
     skel: BalancerSkel<'static>,
     links: Vec<OwnedFd>,
+    pins: Option<Pins>,
     vips: Table<u8>,
     proxies: Table<abi::server>,
 }
 
 impl Balancer {
-    /// Loads the program; it sees no packet before [`attach`](Balancer::attach).
-    pub fn load() -> Result<Balancer> {
+    /// Loads the program; it sees no packet before [`attach`](Balancer::attach). With `pins`, VIPs, proxies and places are those that were left
+    /// there, and what is attached stays when this is dropped.
+    pub fn load(pins: Option<Pins>) -> Result<Balancer> {
         let refused = |source| Error::Load {
             role: "balancer",
             source,
@@ -99,24 +101,49 @@ impl Balancer {
         // Loaded once a process: the object lives until its end.
         let object = Box::leak(Box::new(MaybeUninit::uninit()));
         let open = BalancerSkelBuilder::default().open(object);
-        let skel = open.and_then(OpenSkel::load).map_err(refused)?;
+        let mut open = open.map_err(refused)?;
+        if let Some(pins) = &pins {
+            pins.reuse("vips", &mut open.maps.vips)?;
+            pins.reuse("proxies", &mut open.maps.proxies)?;
+            pins.reuse("spreads", &mut open.maps.spreads)?;
+        }
+        let skel = open.load().map_err(refused)?;
+        if let Some(pins) = &pins {
+            let maps = &skel.maps;
+            let tables = [
+                ("vips", &maps.vips),
+                ("proxies", &maps.proxies),
+                ("spreads", &maps.spreads),
+            ];
+            pins.keep(&tables, &maps.spreads)?;
+        }
         Ok(Balancer {
             vips: Table::of("vips", &skel.maps.vips)?,
             proxies: Table::of("proxies", &skel.maps.proxies)?,
             links: Vec::new(),
+            pins,
             skel,
         })
     }
 
-    /// From now on the program sees the interface's packets.
-    pub fn attach(&mut self, ifindex: u32) -> Result<()> {
-        self.links.push(attach(
-            &self.skel.progs.balancer,
-            ifindex,
-            Side::Ingress,
-            None,
-        )?);
-        Ok(())
+    /// From now on the program sees these interfaces' packets, and those of no other.
+    pub fn attach(&mut self, interfaces: &[u32]) -> Result<()> {
+        for ifindex in interfaces {
+            let (program, pins) = (&self.skel.progs.balancer, self.pins.as_mut());
+            self.links
+                .push(attach(program, *ifindex, Side::Ingress, pins)?);
+        }
+        self.pins.as_ref().map_or(Ok(()), Pins::settle)
+    }
+
+    /// Whether what is attached stays when this is dropped.
+    pub fn stays(&self) -> bool {
+        self.pins.is_some()
+    }
+
+    /// The program is gone, with all that it knew.
+    pub fn detach(self) -> Result<()> {
+        self.pins.map_or(Ok(()), Pins::detach)
     }
 
     /// The VIPs, instead of those before. Packets to a VIP's address that belong to none of its ports stay the host's.

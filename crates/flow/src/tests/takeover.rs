@@ -110,7 +110,7 @@ impl Balancer {
     fn new(own: IpAddr) -> Balancer {
         Balancer {
             own,
-            takeover: Takeover::new(own, INTERVAL),
+            takeover: Takeover::new(own, INTERVAL, false),
             heard: BTreeMap::new(),
             proxies_heard: None,
             is_running: true,
@@ -267,4 +267,27 @@ fn one_that_hears_no_proxy_gives_them_to_one_that_does() {
         world.moves(),
         [(node(5), Move::Yield), (node(6), Move::Take)]
     );
+}
+
+#[test]
+fn one_that_is_started_again_goes_on_or_finds_that_another_has_them() {
+    let mut world = World::new(&[5, 6]);
+    world.run(40);
+    let again = |world: &mut World| {
+        world.of(5).takeover = Takeover::new(node(5), INTERVAL, true);
+        world.of(5).heard.clear();
+        world.of(5).proxies_heard = None;
+    };
+    world.moves();
+    again(&mut world);
+    world.run(1);
+    assert!(world.of(5).takeover.holds());
+    world.of(5).is_running = false;
+    world.run(10);
+    world.of(5).is_running = true;
+    world.moves();
+    again(&mut world);
+    world.run(6);
+    assert_eq!(world.holders(), [node(6)]);
+    assert_eq!(world.moves(), [(node(5), Move::Yield)]);
 }

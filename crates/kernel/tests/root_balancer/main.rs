@@ -21,7 +21,7 @@ struct Bench {
 impl Bench {
     /// Three proxies, reached in UDP, so that the frame says which one got it.
     fn new() -> Bench {
-        let balancer = Balancer::load().unwrap();
+        let balancer = Balancer::load(None).unwrap();
         balancer.set_vips(&[at(VIP), at(VIP6)]).unwrap();
         for index in 0..3 {
             balancer

@@ -103,6 +103,19 @@ impl Addresses {
         Ok(())
     }
 
+    /// Whether a process of this program has added one of these, and it is there.
+    pub async fn have_own(&self, placed: &BTreeSet<Placed>) -> bool {
+        for Placed { address, interface } in placed {
+            if let Some(index) = self.index(interface).await
+                && let Some(message) = self.find(index, *address).await
+                && is_own(&message)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Removes those of these addresses that a process of this program added to any interface. Returns them.
     pub async fn remove_left(
         &mut self,

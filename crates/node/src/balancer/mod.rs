@@ -23,25 +23,31 @@ use baton_kernel::{Balancer, Injector, PEERS_MAX, Server, Via};
 use crate::addresses::{Addresses, Interface, Placed, Subnets};
 use crate::config::{Config, Vip};
 use crate::context::Context;
-use crate::keys;
+use crate::{keys, pins};
 use numbers::Numbers;
 use watcher::{Posture, Watcher};
 
 /// Leaving takes no longer than this.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// Runs until asked to stop; then what it attached and added is gone.
+/// Runs until asked to stop; then what it attached and added is gone, or stays for the next process.
 pub(crate) async fn run(mut context: Context) -> Result<()> {
     let mut config = context.config.borrow_and_update().clone();
-    let mut program = Balancer::load()?;
+    let pins = pins::open(&config, "balancer")?;
+    let mut program = Balancer::load(pins)?;
     let mut addresses = Addresses::new()?;
+    // A process before may have left them here.
+    let mut present = Posture {
+        holds: addresses.have_own(&placed(&config)?).await,
+        announcements: 0,
+    };
+    let emitter = program.emitter()?;
+    assume(&config, &mut addresses, &emitter, present, present).await?;
     apply(&program, &config)?;
     let numbers = Arc::new(Numbers::new(program.counters()?, &config));
-    let (watcher, mut posture) = Watcher::start(&program, &context, &config, numbers.clone())?;
-    let emitter = program.emitter()?;
-    for interface in &config.node.interfaces {
-        program.attach(baton_kernel::interface_index(interface)?)?;
-    }
+    let (watcher, mut posture) =
+        Watcher::start(&program, &context, &config, present, numbers.clone())?;
+    program.attach(&keys::interfaces(&config)?)?;
     context
         .registry
         .ready("balancer", move || numbers.samples());
@@ -51,7 +57,6 @@ pub(crate) async fn run(mut context: Context) -> Result<()> {
         "balancer attached"
     );
 
-    let mut present = Posture::default();
     loop {
         tokio::select! {
             () = context.stop.requested() => break,
@@ -67,7 +72,7 @@ pub(crate) async fn run(mut context: Context) -> Result<()> {
                 let next = context.config.borrow_and_update().clone();
                 let applied = apply(&program, &next).and_then(|()| watcher.follow(&next));
                 let moved = match applied {
-                    Ok(()) => assume(&next, &mut addresses, &emitter, Posture::default(), present).await,
+                    Ok(()) => assume(&next, &mut addresses, &emitter, present, present).await,
                     error => error,
                 };
                 match moved {
@@ -77,11 +82,15 @@ pub(crate) async fn run(mut context: Context) -> Result<()> {
             }
         }
     }
+    if context.stop.is_handover() && program.stays() {
+        watcher.stop();
+        return Ok(());
+    }
     // Another one takes over when it hears that this one leaves; until then the program goes on.
     context.duty.leave();
     tokio::time::sleep((2 * config.cluster.heartbeat_interval).min(LEAVE)).await;
     watcher.stop();
-    drop(program);
+    program.detach()?;
     addresses.hold(&BTreeSet::new()).await?;
     Ok(())
 }
@@ -123,6 +132,13 @@ fn proxies(config: &Config, vips: &[SocketAddr]) -> Result<Vec<Server>> {
     Ok(proxies.map(|proxy| way(proxy.address)).collect())
 }
 
+/// The VIPs' addresses, where balancers have them.
+fn placed(config: &Config) -> Result<BTreeSet<Placed>> {
+    let interface = config.node.interfaces.first();
+    let interface = interface.context("[node] interfaces is empty")?;
+    Ok(Placed::of_vips(vips(config), interface))
+}
+
 /// Has the addresses, or not, as `next` says, and tells the network of it.
 async fn assume(
     config: &Config,
@@ -131,22 +147,17 @@ async fn assume(
     before: Posture,
     next: Posture,
 ) -> Result<()> {
-    let interface = config.node.interfaces.first();
-    let interface = interface.context("[node] interfaces is empty")?;
-    let wanted = if next.holds {
-        Placed::of_vips(vips(config), interface)
-    } else {
-        BTreeSet::new()
-    };
+    let mut wanted = placed(config)?;
+    wanted.retain(|_| next.holds);
     addresses.hold(&wanted).await?;
     if before.holds != next.holds {
         let doing = if next.holds { "has" } else { "gives up" };
         tracing::info!("this balancer {doing} the VIPs' addresses");
     }
     if before.announcements != next.announcements {
-        let interface = Interface::of(interface)?;
-        for placed in &wanted {
-            let frame = baton_packet::announcement(placed.address, interface.link_address);
+        for Placed { address, interface } in &wanted {
+            let interface = Interface::of(interface)?;
+            let frame = baton_packet::announcement(*address, interface.link_address);
             emitter.inject(interface.index, &frame)?;
         }
     }

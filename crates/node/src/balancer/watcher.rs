@@ -70,11 +70,12 @@ impl Rules {
 }
 
 impl Watcher {
-    /// Starts it. What is to be done with the addresses comes by the channel.
+    /// Starts it. What is to be done with the addresses, instead of what is `present`, comes by the channel.
     pub(super) fn start(
         program: &Balancer,
         context: &Context,
         config: &Config,
+        present: Posture,
         numbers: Arc<Numbers>,
     ) -> Result<(Watcher, watch::Receiver<Posture>)> {
         let address = keys::address(config)?;
@@ -83,15 +84,16 @@ impl Watcher {
         })?;
         socket.set_nonblocking(true)?;
         let rules = Rules::new(config)?;
-        let (posture, moved) = watch::channel(Posture::default());
+        let (posture, moved) = watch::channel(present);
         let mut heartbeats = Heartbeats::new(context, Role::Balancer, numbers.heartbeats.clone())?;
         heartbeats.members.set_ready(false);
         let watch = Watch {
             heartbeats,
             socket,
-            takeover: Takeover::new(address.ip(), rules.interval),
+            takeover: Takeover::new(address.ip(), rules.interval, present.holds),
             duty: context.duty.clone(),
             shares: Shares::default(),
+            is_told: false,
             spreads: program.spreads()?,
             numbers,
             posture,
@@ -130,6 +132,8 @@ struct Watch {
     takeover: Takeover,
     duty: Duty,
     shares: Shares,
+    /// The kernel spreads packets by them.
+    is_told: bool,
     spreads: Spreads,
     numbers: Arc<Numbers>,
     posture: watch::Sender<Posture>,
@@ -209,9 +213,15 @@ impl Watch {
             }
         };
         let candidates: Vec<_> = rules.proxies.iter().map(candidate).collect();
-        if !self.shares.update(&candidates) && !is_new {
+        if self.shares.update(&candidates) || is_new {
+            self.is_told = false;
+        }
+        let is_early = |proxy: &Peer| self.heard(proxy.address).0 == Standing::Presumed;
+        // What a process before has left in the kernel is better than nothing.
+        if self.is_told || (self.shares.is_empty() && rules.proxies.iter().any(is_early)) {
             return;
         }
+        self.is_told = true;
         let spread = Spread {
             mode: rules.options.mode,
             batch_packets: rules.options.batch_packets,
