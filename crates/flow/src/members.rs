@@ -406,7 +406,7 @@ impl Members {
     /// Draws the conclusions from what is known now.
     fn judge(&mut self, now: Duration) {
         let heard = self.heard_proxies();
-        if !self.own.state.ready && self.is_complete(now) {
+        if self.own.role == Role::Proxy && !self.own.state.ready && self.is_complete(now) {
             self.own.state.ready = true;
             self.change(now);
         }

@@ -257,3 +257,18 @@ fn only_configured_back_ends_and_a_bounded_number_of_proxies_are_known() {
     pair.backend.tick(now + Duration::from_secs(61), &mut out);
     assert_eq!(pair.backend.all().count(), 0, "they are forgotten");
 }
+
+/// It is the balancer's own to say.
+#[test]
+fn a_balancer_that_is_not_ready_says_so_and_no_oftener_than_else() {
+    let (mut now, mut out) = (Duration::from_secs(1000), Vec::new());
+    let mut balancer = node(5, Role::Balancer, 7);
+    balancer.expect(now, [(address(11), Role::Proxy)]);
+    for _ in 0..1000 {
+        now += Duration::from_millis(10);
+        balancer.set_ready(false);
+        balancer.tick(now, &mut out);
+    }
+    assert!(out.iter().all(|(_, said)| !said.state.ready));
+    assert!((40..=51).contains(&out.len()), "{}", out.len());
+}
