@@ -4,9 +4,11 @@ use std::net::IpAddr;
 
 use crate::ownership::{SLOTS, weighted};
 
-/// Workload factors go up and down all the time, and what changes hands has to be passed on: they count when they have changed by so much (per
-/// mille).
-const STEP: u16 = 50;
+/// Workload factors count in steps of this (per mille), so that nodes that are about as busy get the same, and what each owns. Under one step they
+/// say no more than that a node is busy.
+const STEP: u16 = 100;
+/// They go up and down all the time, and what changes hands has to be passed on: another step counts when it is off by so much.
+const SLACK: u16 = 75;
 
 /// A proxy, as its balancer hears it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl Shares {
             some.map(|(index, candidate)| Share {
                 index,
                 node: candidate.node,
-                workload: candidate.workload.max(1),
+                workload: self.step(candidate),
             })
             .collect()
         };
@@ -50,14 +52,20 @@ impl Shares {
         if next.is_empty() {
             next = usable(true);
         }
-        let same = |(a, b): (&Share, &Share)| {
-            (a.index, a.node) == (b.index, b.node) && a.workload.abs_diff(b.workload) < STEP
-        };
-        let is_same = next.len() == self.0.len() && next.iter().zip(&self.0).all(same);
-        if !is_same {
-            self.0 = next;
+        let changed = next != self.0;
+        self.0 = next;
+        changed
+    }
+
+    /// The workload factor that counts.
+    fn step(&self, candidate: &Candidate) -> u16 {
+        let now = candidate.workload.min(1000);
+        let mut shares = self.0.iter();
+        let before = shares.find(|share| share.node == candidate.node);
+        match before.map(|share| share.workload) {
+            Some(before) if now.abs_diff(before) < SLACK => before,
+            _ => ((now + STEP / 2) / STEP * STEP).max(STEP),
         }
-        !is_same
     }
 
     /// Whether there is anybody to give packets to.

@@ -23,3 +23,4 @@ mod reload;
 pub mod roles;
 pub mod roll;
 mod signals;
+mod workload;

@@ -89,12 +89,31 @@ fn a_drained_one_gets_nothing_while_there_is_another() {
 #[test]
 fn small_changes_of_the_load_move_nothing() {
     let mut candidates = four();
+    candidates[1].workload = 930;
+    candidates[2].workload = 860;
     let mut shares = shares(&candidates);
-    candidates[2].workload -= 49;
+    assert!(
+        shares.normalised().all(|(_, part)| part == 250),
+        "about as busy"
+    );
+    candidates[2].workload = 826;
     assert!(!shares.update(&candidates));
-    candidates[2].workload -= 1;
+    candidates[2].workload = 824;
     assert!(shares.update(&candidates), "they add up");
     assert!(!shares.update(&candidates));
-    candidates[2].workload = 0;
-    assert!(shares.update(&candidates) && count(&shares.by_slot(), 2) < 100);
+    candidates[2].workload = 870;
+    assert!(!shares.update(&candidates), "and back");
+}
+
+#[test]
+fn those_that_have_nothing_left_share_what_there_is() {
+    let mut candidates = four();
+    for (candidate, workload) in candidates.iter_mut().zip([0, 3, 60, 99]) {
+        candidate.workload = workload;
+    }
+    assert!(
+        shares(&candidates)
+            .normalised()
+            .all(|(_, part)| part == 250)
+    );
 }

@@ -33,6 +33,7 @@ use crate::context::Context;
 use crate::health::{Board, Health};
 use crate::heartbeats::Heartbeats;
 use crate::keys;
+use crate::workload::Workload;
 
 /// Messages taken between two looks at the ring buffer.
 const MESSAGES_AT_ONCE: usize = 256;
@@ -139,6 +140,7 @@ impl Orders {
         heartbeats
             .members
             .expect(baton_kernel::monotonic(), rules.nodes());
+        let max_flows = config.proxy.max_flows;
         let (sender, orders) = channel();
         let (woken, wake) = io::pipe()?;
         let view = View::alone(clock.now_ms() as u32);
@@ -180,6 +182,7 @@ impl Orders {
                 health,
                 lost: VecDeque::new(),
                 readmit_at: None,
+                workload: Workload::new(max_flows),
                 clock,
                 numbers,
                 actions: Vec::new(),
@@ -240,6 +243,7 @@ pub(super) struct Engine {
     /// Flows that are still to be dealt with.
     lost: VecDeque<(FlowKey, Target)>,
     readmit_at: Option<Duration>,
+    workload: Workload,
     pub(super) clock: Clock,
     pub(super) numbers: Arc<Numbers>,
     actions: Vec<Action>,
@@ -411,6 +415,8 @@ impl Engine {
 
     /// Heartbeats out; and what their absence means.
     fn beat(&mut self) {
+        let available = self.workload.available(self.numbers.flows());
+        self.heartbeats.members.set_workload(available);
         let key = &self.effects.ways.keys.current;
         let changed = self.heartbeats.tick(&self.socket, key);
         if changed

@@ -116,6 +116,11 @@ impl Numbers {
         self.decides_until.store(until, Relaxed);
     }
 
+    /// Flows in the table, as they were counted last.
+    pub(super) fn flows(&self) -> u64 {
+        self.flows.load(Relaxed)
+    }
+
     pub(super) fn set_flows(&self, flows: usize) {
         self.flows.store(flows as u64, Relaxed);
     }
