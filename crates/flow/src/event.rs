@@ -270,6 +270,18 @@ counters! {
     /// What was held of a flow was forgotten: its server never became ready, or its entry is gone. The client's TCP sends
     /// it again.
     Forgotten = "forgotten",
+    /// Somebody was asked about a flow that another proxy may have decided (repetitions count).
+    Asked = "asked",
+    /// What was asked is known.
+    Confirmed = "confirmed",
+    /// A segment was passed to the proxy that decides for it.
+    Passed = "passed",
+    /// A flow's proxy was out, and its relay with it.
+    RelayLost = "relay_lost",
+    /// Dropped: a segment of a flow that this node must not decide for now: no majority of the proxies has it.
+    NotDeciding = "not_deciding",
+    /// Dropped: a segment of an unknown flow, when too many were asked about.
+    NotAsked = "not_asked",
     /// Dropped: a segment of a flow that is not in the table, or was reset.
     NoEntry = "no_entry",
     /// Dropped: a segment without ACK, or with SYN or RST, of a flow that no server has.

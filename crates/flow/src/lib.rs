@@ -24,6 +24,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod acknowledge;
+mod allowance;
+mod asking;
 mod assembler;
 mod binding;
 mod clock;

@@ -3,7 +3,10 @@ use std::time::Duration;
 
 use baton_packet::FlowKey;
 use baton_policy::ServerId;
+use baton_wire::{Truth, What};
 
+use crate::allowance::Allowance;
+use crate::asking::{Question, Waiting};
 use crate::kept::Kept;
 use crate::owed::Owed;
 use crate::pending::Pending;
@@ -18,6 +21,12 @@ const SHARE: usize = 64;
 /// What a flow costs besides its bytes.
 pub(crate) const OVERHEAD: usize = 256;
 
+/// What cannot be decided now is looked at again after this time.
+const NOT_NOW: Duration = Duration::from_millis(50);
+
+/// The least time from a decision to the next one that time alone brings.
+const AFTERWARDS: Duration = Duration::from_millis(1);
+
 /// Decides for the flows that this node owns. Holds only those in transition; see the crate's page.
 #[derive(Debug)]
 pub struct Owner {
@@ -30,6 +39,7 @@ pub struct Owner {
     held: usize,
     unanswered: Unanswered,
     owed: Owed,
+    allowance: Allowance,
 }
 
 /// What is held of a flow.
@@ -39,6 +49,7 @@ struct Held {
     deadline: Duration,
     pending: Option<Pending>,
     kept: Option<Kept>,
+    question: Option<Question>,
 }
 
 impl Held {
@@ -46,6 +57,7 @@ impl Held {
         OVERHEAD
             + self.pending.as_ref().map_or(0, Pending::cost)
             + self.kept.as_ref().map_or(0, Kept::cost)
+            + self.question.as_ref().map_or(0, Question::cost)
     }
 }
 
@@ -60,6 +72,7 @@ impl Owner {
             held: 0,
             unanswered: Unanswered::default(),
             owed: Owed::default(),
+            allowance: Allowance::new(),
         }
     }
 
@@ -79,32 +92,64 @@ impl Owner {
         }
         let key = match &event {
             Event::Segment { key, .. } | Event::Lost { key, .. } => *key,
-            Event::Truth { truth, .. } => truth.key,
             Event::Answer(answer) => answer.key,
             Event::Notice(notice) => notice.key,
+            Event::Truth { truth, .. } => truth.key,
         };
-        self.step(
-            key,
-            now,
-            table,
-            decide,
-            out,
-            |transition, entry, pending| match event {
-                Event::Segment {
+        match event {
+            Event::Segment {
+                vip,
+                segment,
+                fresh,
+                doubt,
+                ..
+            } => {
+                let waiting = Waiting {
                     vip,
                     segment,
                     fresh,
-                    ..
-                } => transition.segment(entry, pending, vip, segment, fresh),
-                Event::Answer(answer) => transition.answer(entry, pending, &answer),
-                Event::Notice(notice) => transition.notice(entry, pending, &notice),
-                Event::Lost { holder, .. } => match holder {
-                    Target::Server(server) => transition.lost(entry, pending, server),
-                    Target::Relay | Target::Peer(_) => pending,
+                };
+                self.segment(key, now, waiting, doubt, table, decide, out);
+            }
+            Event::Truth { from, truth } => self.hear(now, from, &truth, table, decide, out),
+            _ if !self.may_decide(&key, now) => out.push(Action::Count(Counter::Stale)),
+            Event::Lost {
+                holder: Target::Peer(peer),
+                ..
+            } => self.step(
+                key,
+                now,
+                table,
+                decide,
+                out,
+                |transition, entry, pending| transition.relay_lost(entry, pending, peer),
+            ),
+            _ if self.is_of_another_term(table.entry(&key).as_ref()) => {
+                let is_unknown =
+                    matches!(&event, Event::Notice(notice) if notice.what == What::Unknown);
+                if is_unknown || matches!(event, Event::Lost { .. }) {
+                    self.question(key, now, None, table, decide, out);
+                } else {
+                    out.push(Action::Count(Counter::Stale));
+                }
+            }
+            event => self.step(
+                key,
+                now,
+                table,
+                decide,
+                out,
+                |transition, entry, pending| match event {
+                    Event::Answer(answer) => transition.answer(entry, pending, &answer),
+                    Event::Notice(notice) => transition.notice(entry, pending, &notice),
+                    Event::Lost {
+                        holder: Target::Server(server),
+                        ..
+                    } => transition.lost(entry, pending, server),
+                    Event::Lost { .. } | Event::Segment { .. } | Event::Truth { .. } => pending,
                 },
-                Event::Truth { .. } => pending,
-            },
-        );
+            ),
+        }
     }
 
     /// Appends to `out` what is to be done because time has passed.
@@ -122,14 +167,28 @@ impl Owner {
             .copied()
             .filter(|(at, _)| *at <= now.mono)
         {
-            self.step(
-                key,
-                now,
-                table,
-                decide,
-                out,
-                |transition, entry, pending| transition.time(entry, pending),
-            );
+            let entry = table.entry(&key);
+            let is_asked = self
+                .flows
+                .get(&key)
+                .is_some_and(|held| held.question.is_some());
+            if entry.is_some() && !self.view.is_own(&key) {
+                self.hand_over(key, out);
+            } else if entry.is_some() && !self.view.decides(now.mono) {
+                let (pending, kept, question) = self.take(&key);
+                self.put(key, pending, kept, question, Some(now.mono + NOT_NOW));
+            } else if is_asked || self.is_of_another_term(entry.as_ref()) {
+                self.question(key, now, None, table, decide, out);
+            } else {
+                self.step(
+                    key,
+                    now,
+                    table,
+                    decide,
+                    out,
+                    |transition, entry, pending| transition.time(entry, pending),
+                );
+            }
         }
     }
 
@@ -145,6 +204,14 @@ impl Owner {
     /// From now on decides for the flows that are its own in this view: to be called whenever [`Members::view`](crate::Members::view) has
     /// changed, before the next event.
     pub fn follow(&mut self, view: View) {
+        if view.term != self.view.term {
+            // What is held is looked at with the next tick.
+            let held = self.flows.iter_mut().map(|(key, held)| {
+                held.deadline = Duration::ZERO;
+                (Duration::ZERO, *key)
+            });
+            self.deadlines = held.collect();
+        }
         self.view = view;
     }
 
@@ -173,6 +240,169 @@ impl Owner {
         self.flows.len()
     }
 
+    fn may_decide(&self, key: &FlowKey, now: Now) -> bool {
+        self.view.decides(now.mono) && self.view.is_own(key)
+    }
+
+    /// Whether somebody else may have decided about the flow since. (A relay's flow is never decided again.)
+    fn is_of_another_term(&self, entry: Option<&Entry>) -> bool {
+        entry.is_some_and(|entry| {
+            let is_open = !matches!(entry.bound, Some(Target::Relay | Target::Peer(_)));
+            is_open && !entry.reset && entry.term != self.view.term
+        })
+    }
+
+    /// A client's segment.
+    #[expect(clippy::too_many_arguments)]
+    fn segment(
+        &mut self,
+        key: FlowKey,
+        now: Now,
+        waiting: Waiting,
+        doubt: bool,
+        table: &impl Table,
+        decide: &mut impl Decide,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(owner) = self.view.owner(&key).filter(|_| !self.view.is_own(&key)) {
+            out.push(Action::Count(Counter::Passed));
+            return out.push(Action::Pass {
+                to: owner,
+                key,
+                segment: waiting.segment,
+            });
+        }
+        if !self.may_decide(&key, now) {
+            return out.push(Action::Count(Counter::NotDeciding));
+        }
+        let entry = table.entry(&key);
+        let is_asked = self
+            .flows
+            .get(&key)
+            .is_some_and(|held| held.question.is_some());
+        let is_open = |entry: &Entry| matches!(entry.bound, None | Some(Target::Server(_)));
+        let must_ask = match (&entry, waiting.fresh) {
+            (Some(entry), None) => {
+                self.is_of_another_term(Some(entry)) || doubt && !entry.reset && is_open(entry)
+            }
+            (_, Some(_)) => doubt,
+            (None, None) => true,
+        };
+        if !is_asked && !must_ask {
+            let Waiting {
+                vip,
+                segment,
+                fresh,
+            } = waiting;
+            return self.step(
+                key,
+                now,
+                table,
+                decide,
+                out,
+                |transition, entry, pending| {
+                    transition.segment(entry, pending, vip, segment, fresh)
+                },
+            );
+        }
+        let is_a_stranger = entry.is_none() && waiting.fresh.is_none() && !is_asked;
+        if is_a_stranger && !self.allowance.take(now.mono) {
+            return out.push(Action::Count(Counter::NotAsked));
+        }
+        self.question(key, now, Some(waiting), table, decide, out);
+    }
+
+    /// Somebody who was asked answers.
+    fn hear(
+        &mut self,
+        now: Now,
+        from: Target,
+        truth: &Truth,
+        table: &impl Table,
+        decide: &mut impl Decide,
+        out: &mut Vec<Action>,
+    ) {
+        let asked = self.flows.get_mut(&truth.key);
+        let question = asked.and_then(|held| held.question.as_mut());
+        if question.is_some_and(|question| question.hear(from, truth)) {
+            self.question(truth.key, now, None, table, decide, out);
+        } else {
+            out.push(Action::Count(Counter::Stale));
+        }
+    }
+
+    /// Begins to ask about a flow, or goes on; with the answer it goes on.
+    fn question(
+        &mut self,
+        key: FlowKey,
+        now: Now,
+        waiting: Option<Waiting>,
+        table: &impl Table,
+        decide: &mut impl Decide,
+        out: &mut Vec<Action>,
+    ) {
+        let entry = table.entry(&key);
+        let (pending, kept, question) = self.take(&key);
+        let is_new = waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.fresh.is_some());
+        let serving = entry.and_then(|entry| entry.bound).filter(|_| !is_new);
+        let mut question = question.unwrap_or_else(|| Question::new(now, serving));
+        let room = self.room();
+        let is_refused = waiting.is_some_and(|waiting| !question.wait(waiting, room));
+        if is_refused {
+            out.push(Action::Count(Counter::OverLimit));
+        }
+        if question.is_lost(&self.limits, now.mono) {
+            return self.step(key, now, table, decide, out, |transition, _, _| {
+                transition.give_up(pending, kept)
+            });
+        }
+        if !question.ask(key, entry.as_ref(), now.mono, decide, out) {
+            return self.put(key, pending, kept, Some(question), None);
+        }
+        let verdict = if self.may_decide(&key, now) {
+            question.conclude(entry.as_ref(), decide)
+        } else {
+            return self.put(key, pending, kept, None, Some(now.mono + NOT_NOW));
+        };
+        self.put(key, pending, kept, None, None);
+        self.step(
+            key,
+            now,
+            table,
+            decide,
+            out,
+            |transition, entry, pending| transition.concluded(entry, pending, verdict, question),
+        );
+        // Before anything else happens to it the table has to know.
+        let (pending, kept, question) = self.take(&key);
+        self.put(key, pending, kept, question, Some(now.mono + AFTERWARDS));
+    }
+
+    /// Another proxy decides for this flow: it gets what the client will not send again.
+    fn hand_over(&mut self, key: FlowKey, out: &mut Vec<Action>) {
+        let (pending, kept, _) = self.take(&key);
+        let Some(to) = self.view.owner(&key) else {
+            return;
+        };
+        let promised = pending.as_ref().and_then(Pending::promised);
+        for segment in kept.map(|kept| kept.segment).into_iter().chain(promised) {
+            out.push(Action::Count(Counter::Passed));
+            out.push(Action::Pass { to, key, segment });
+        }
+    }
+
+    /// What one flow may cost (bytes).
+    fn room(&self) -> usize {
+        self.free() / SHARE
+    }
+
+    fn free(&self) -> usize {
+        let held = self.held + self.unanswered.held();
+        self.limits.max_held_bytes.saturating_sub(held)
+    }
+
     /// Takes one flow out, lets `change` make of it what it becomes, and puts that back.
     fn step<D: Decide>(
         &mut self,
@@ -185,12 +415,9 @@ impl Owner {
     ) {
         let done = out.len();
         let entry = table.entry(&key);
-        let (pending, kept) = self.take(&key);
+        let (pending, kept, question) = self.take(&key);
         let before = pending.as_ref().map_or(0, Pending::cost);
-        let free = self
-            .limits
-            .max_held_bytes
-            .saturating_sub(self.held + self.unanswered.held());
+        let free = self.free();
         let mut transition = Transition {
             table,
             key,
@@ -219,35 +446,47 @@ impl Owner {
         if pending.take_if(exceeds).is_some() {
             out.push(Action::Count(Counter::OverLimit));
         }
-        self.put(key, pending, kept);
+        self.put(key, pending, kept, question, None);
     }
 
-    fn take(&mut self, key: &FlowKey) -> (Option<Pending>, Option<Kept>) {
+    fn take(&mut self, key: &FlowKey) -> (Option<Pending>, Option<Kept>, Option<Question>) {
         let Some(held) = self.flows.remove(key) else {
-            return (None, None);
+            return (None, None, None);
         };
         self.deadlines.remove(&(held.deadline, *key));
         self.held -= held.cost();
-        (held.pending, held.kept)
+        (held.pending, held.kept, held.question)
     }
 
-    fn put(&mut self, key: FlowKey, pending: Option<Pending>, kept: Option<Kept>) {
+    /// `not_before`: nothing happens earlier.
+    fn put(
+        &mut self,
+        key: FlowKey,
+        pending: Option<Pending>,
+        kept: Option<Kept>,
+        question: Option<Question>,
+        not_before: Option<Duration>,
+    ) {
         let deadlines = [
             pending
                 .as_ref()
                 .map(|pending| pending.deadline(&self.limits)),
             kept.as_ref().map(Kept::deadline),
         ];
-        let Some(deadline) = deadlines.into_iter().flatten().min() else {
+        let own = deadlines.into_iter().flatten().min();
+        // While it is asked about, nothing else happens to it.
+        let asked = question.as_ref().map(|q| q.deadline(&self.limits));
+        let Some(deadline) = asked.or(own) else {
             return;
         };
         let held = Held {
-            deadline,
+            deadline: not_before.map_or(deadline, |at| at.max(deadline)),
             pending,
             kept,
+            question,
         };
         self.held += held.cost();
-        self.deadlines.insert((deadline, key));
+        self.deadlines.insert((held.deadline, key));
         self.flows.insert(key, held);
     }
 }

@@ -192,17 +192,22 @@ impl Pending {
         self.receipt.end.after(self.start)
     }
 
-    /// What the client will not send again, if the flow has gone on behind it.
-    pub(crate) fn passed_by(&self, entry: &Entry) -> Option<Segment> {
-        let ahead = usize::try_from(entry.boundary - self.receipt.end).ok()?;
-        let length = (self.receipt.end - self.start) as usize;
+    /// What the client will not send again.
+    pub(crate) fn promised(&self) -> Option<Segment> {
+        let length = usize::try_from(self.receipt.end - self.start).ok()?;
         let promised = self.bytes.contiguous().get(..length)?;
-        let is_passed = self.is_promised() && entry.bound.is_some() && ahead <= MAX_HELD;
-        is_passed.then(|| Segment {
+        (!promised.is_empty()).then(|| Segment {
             seq: self.start,
             payload: Bytes::copy_from_slice(promised),
             ..self.newest.clone()
         })
+    }
+
+    /// The same, if the flow has gone on behind it.
+    pub(crate) fn passed_by(&self, entry: &Entry) -> Option<Segment> {
+        let ahead = usize::try_from(entry.boundary - self.receipt.end).ok()?;
+        let is_passed = entry.bound.is_some() && ahead <= MAX_HELD;
+        self.promised().filter(|_| is_passed)
     }
 
     /// Whether the head has not been completed in time.

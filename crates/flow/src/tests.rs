@@ -1,5 +1,6 @@
 //! What the tests share: one flow, a table, servers chosen by the path's first digit.
 
+mod asking;
 mod bounds;
 mod cluster;
 mod lessons;

@@ -2,13 +2,14 @@ use baton_packet::{Flags, FlowKey, Segment, Seq};
 use baton_policy::ServerId;
 use baton_wire::{Notice, Outcome, Release, ReleaseAnswer, What};
 
+use crate::asking::{Question, Verdict, Waiting};
 use crate::kept::Kept;
 use crate::moving::Move;
 use crate::owed::Owed;
 use crate::pending::{OverLimit, Pending};
 use crate::requests::Batch;
 use crate::unanswered::Unanswered;
-use crate::{Action, ClientOptions, Counter, Decide, Entry, Limits, Now, Table, Target};
+use crate::{Action, ClientOptions, Counter, Decide, Entry, Limits, Now, PeerId, Table, Target};
 
 /// How long segments may overtake each other, and notices be late (ms).
 const SETTLED_MS: i32 = 1000;
@@ -117,10 +118,14 @@ impl<D: Decide> Transition<'_, D> {
                 return None;
             }
         };
-        if let Some(Target::Server(server)) = entry.bound
-            && self.decide.is_out(Target::Server(server))
-        {
-            return self.lost(Some(entry), pending, server);
+        match entry.bound {
+            Some(holder @ Target::Server(server)) if self.decide.is_out(holder) => {
+                return self.lost(Some(entry), pending, server);
+            }
+            Some(holder @ Target::Peer(peer)) if self.decide.is_out(holder) => {
+                return self.relay_lost(Some(entry), pending, peer);
+            }
+            _ => {}
         }
         let undecided = match entry.bound {
             Some(to) => self.pass_known(&entry, to, segment),
@@ -200,6 +205,85 @@ impl<D: Decide> Transition<'_, D> {
                 pending.moving = Some(moving);
                 Some(pending)
             }
+        }
+    }
+
+    /// All have said what they know of the flow: what waited for that goes on.
+    pub(crate) fn concluded(
+        &mut self,
+        entry: Option<Entry>,
+        pending: Option<Pending>,
+        verdict: Verdict,
+        question: Question,
+    ) -> Option<Pending> {
+        if question.was_asked() {
+            self.count(Counter::Confirmed);
+        }
+        let mut entry = match (verdict, entry) {
+            (Verdict::Is(entry), _) => {
+                self.out.push(Action::Put(self.key, entry));
+                Some(entry)
+            }
+            (Verdict::Lost, Some(entry)) => {
+                self.count(Counter::UnknownFlow);
+                return self.reset(&entry);
+            }
+            (Verdict::Unknown | Verdict::Lost, entry) => entry,
+        };
+        let mut pending = self.still_true(entry.as_ref(), pending);
+        if let Some(pending) = &mut pending {
+            // It may be another server by now that must let go.
+            pending.moving = None;
+        }
+        for Waiting {
+            vip,
+            segment,
+            fresh,
+        } in question.waiting
+        {
+            let done = self.out.len();
+            pending = self.segment(entry, pending, vip, segment, fresh);
+            let puts = self.out[done..].iter().rev();
+            let mut puts = puts.filter_map(|action| match action {
+                Action::Put(_, entry) => Some(*entry),
+                _ => None,
+            });
+            entry = puts.next().or(entry);
+        }
+        match (entry, pending) {
+            (Some(entry), Some(pending))
+                if !entry.pinned && pending.moving.is_none() && pending.probe.is_none() =>
+            {
+                self.advance(entry, pending)
+            }
+            (_, pending) => pending,
+        }
+    }
+
+    /// Nobody can say what became of the flow. What the client will not send again cannot be delivered.
+    pub(crate) fn give_up(
+        &mut self,
+        pending: Option<Pending>,
+        kept: Option<Kept>,
+    ) -> Option<Pending> {
+        self.count(Counter::Forgotten);
+        self.kept = kept;
+        self.still_true(None, pending.filter(Pending::is_promised))
+    }
+
+    /// The proxy whose relay has the flow is out.
+    pub(crate) fn relay_lost(
+        &mut self,
+        entry: Option<Entry>,
+        pending: Option<Pending>,
+        peer: PeerId,
+    ) -> Option<Pending> {
+        match entry {
+            Some(entry) if entry.bound == Some(Target::Peer(peer)) => {
+                self.count(Counter::RelayLost);
+                self.reset(&entry)
+            }
+            _ => pending,
         }
     }
 
@@ -361,7 +445,8 @@ impl<D: Decide> Transition<'_, D> {
             segment.split_at(entry.boundary)
         };
         if let Some(mut segment) = known {
-            if entry.needs_header(segment.seq, segment.payload_end()) {
+            let is_elsewhere = matches!(to, Target::Peer(_));
+            if !is_elsewhere && entry.needs_header(segment.seq, segment.payload_end()) {
                 if segment.seq == entry.bind_seq {
                     self.tell_round_trip(entry, &mut segment);
                 }
