@@ -389,6 +389,8 @@ static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const
 			return drop(COUNT_DROP_BAD_FLAGS);
 		if (entry)
 			entry->flags |= FLOW_REUSED; /* perhaps: anyone can send a SYN */
+		if (!is_ready())
+			return drop(COUNT_DROP_NOT_NOW);
 		return answer_syn(skb, p, vip);
 	}
 	if (!(p->flags & (TCP_ACK | TCP_RST)))

@@ -209,7 +209,8 @@ struct membership {
 	__u32 term;            /* cluster clock (ms) when the owners last changed, or it began; never 0 */
 	__u8 own;              /* its place in `peers` */
 	__u8 count;            /* of owners; more than one: they tell each other what changes */
-	__u8 pad[2];
+	__u8 ready;            /* its clock is the cluster's: it may shake hands */
+	__u8 pad;
 	__u8 owners[SLOTS];    /* places in `peers` */
 };
 

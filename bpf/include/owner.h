@@ -68,6 +68,13 @@ static __always_inline __u32 own_term(void)
 	return view ? view->term : 0;
 }
 
+static __always_inline int is_ready(void)
+{
+	const struct membership *view = own_view();
+
+	return view && view->ready;
+}
+
 static __always_inline int has_peers(void)
 {
 	const struct membership *view = own_view();

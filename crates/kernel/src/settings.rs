@@ -41,7 +41,7 @@ impl Settings {
 
 /// The cluster clock: Unix time in milliseconds when the node started, carried on by CLOCK_MONOTONIC, so that it never jumps. Its low 32 bits
 /// are the TSvals of all flows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     offset_ms: u64,
 }
@@ -60,6 +60,13 @@ impl Clock {
     /// CLOCK_MONOTONIC and so many milliseconds.
     pub(crate) fn at_offset(offset_ms: u64) -> Clock {
         Clock { offset_ms }
+    }
+
+    /// The one that is ahead of CLOCK_MONOTONIC by so much.
+    pub fn ahead(offset_ns: i64) -> Clock {
+        Clock {
+            offset_ms: offset_ns.div_euclid(1_000_000) as u64,
+        }
     }
 
     /// The same clock, ahead by so much.

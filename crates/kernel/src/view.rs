@@ -15,6 +15,8 @@ pub struct Membership {
     pub term: u32,
     /// This proxy's place among its peers.
     pub own: u8,
+    /// Whether its clock is the cluster's, so that it may shake hands.
+    pub ready: bool,
     /// How many own anything.
     pub count: u8,
     /// By slot, the owner's place; what is missing is the first one's.
@@ -28,6 +30,7 @@ impl Membership {
             decide_until: Duration::MAX,
             term,
             own: 0,
+            ready: true,
             count: 1,
             owners: Vec::new(),
         }
@@ -39,6 +42,7 @@ pub struct View {
     membership: Table<membership>,
     rounds: Table<u32>,
     round: u32,
+    shown: Option<Membership>,
 }
 
 impl View {
@@ -47,11 +51,12 @@ impl View {
             membership,
             round: rounds.lookup(&KEY).unwrap_or_default(),
             rounds,
+            shown: None,
         }
     }
 
     /// From now on the program sees it so. Until the first time it decides nothing.
-    pub fn show(&self, seen: &Membership) -> Result<()> {
+    pub fn show(&mut self, seen: &Membership) -> Result<()> {
         let mut owners = [0; SLOTS];
         for (slot, owner) in owners.iter_mut().zip(&seen.owners) {
             *slot = *owner;
@@ -61,16 +66,18 @@ impl View {
             term: seen.term,
             own: seen.own,
             count: seen.count,
-            pad: [0; 2],
+            ready: seen.ready.into(),
+            pad: 0,
             owners,
         };
         // Written byte by byte while the program reads: first what says that nothing is decided, then all, then until when.
-        let now = self.membership.lookup(&KEY);
-        if now
-            .is_none_or(|now| now.owners != owners || (now.term, now.own) != (seen.term, seen.own))
-        {
+        let stays = |shown: &Membership| {
+            (&shown.owners, shown.term, shown.own) == (&seen.owners, seen.term, seen.own)
+        };
+        if !self.shown.as_ref().is_some_and(stays) {
             self.membership.put(&KEY, &shown)?;
         }
+        self.shown = Some(seen.clone());
         shown.decide_until_ns = u64::try_from(seen.decide_until.as_nanos()).unwrap_or(u64::MAX);
         self.membership.put(&KEY, &shown)
     }

@@ -71,7 +71,7 @@ impl Bench {
 
     fn with(sizes: Sizes) -> Bench {
         let proxy = Proxy::load(&settings(), sizes, None).unwrap();
-        let view = proxy.view().unwrap();
+        let mut view = proxy.view().unwrap();
         view.show(&Membership::alone(before_all(300))).unwrap();
         proxy.set_vips(&[vip(0, VIP), vip(1, VIP6)]).unwrap();
         let server = server();

@@ -36,10 +36,11 @@ impl Cluster {
             decide_until: Duration::MAX,
             term: before_all(300),
             own: OWN,
+            ready: true,
             count: 2,
             owners: vec![OWN; SLOTS],
         };
-        let view = bench.proxy.view().unwrap();
+        let mut view = bench.proxy.view().unwrap();
         view.show(&seen).unwrap();
         let peer = |last: u8, via| Server {
             address: [10, 77, 0, last].into(),
@@ -262,6 +263,16 @@ fn who_has_no_lease_forwards_and_decides_nothing() {
             "forwarded/bound"
         );
     }
+}
+
+#[test]
+fn who_has_just_begun_shakes_no_hands() {
+    let mut cluster = Cluster::new();
+    cluster.show(|seen| seen.ready = false);
+    let syn = Tcp::syn(CLIENT, VIP);
+    assert_eq!(cluster.bench.verdict(&syn.frame()), dropped("no_majority"));
+    cluster.show(|seen| seen.ready = true);
+    cluster.bench.shake(&syn);
 }
 
 #[test]

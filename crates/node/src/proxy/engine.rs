@@ -144,8 +144,8 @@ impl Orders {
         let (sender, orders) = channel();
         let (woken, wake) = io::pipe()?;
         let view = View::alone(clock.now_ms() as u32);
-        let shown = program.view()?;
-        shown.show(&rules.ways.peers.membership(&view))?;
+        let mut shown = program.view()?;
+        shown.show(&rules.ways.peers.membership(&view, true))?;
         let (nodes, present) = watch::channel(Arc::default());
         let (owner, mut chooser) = (Owner::new(rules.limits, view.clone()), rules.chooser);
         let mut lessons = program

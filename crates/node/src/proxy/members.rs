@@ -23,7 +23,11 @@ impl Engine {
         };
         self.numbers
             .set_view([nodes.len(), all - nodes.len().min(all)], owned, view.until);
-        if let Err(error) = self.replication.view().show(&peers.membership(&view)) {
+        if let Err(error) = self
+            .replication
+            .view()
+            .show(&peers.membership(&view, ready))
+        {
             tracing::error!(%error, "the kernel could not be told who owns which flows");
         }
         if self.replication.set_nodes(nodes) {

@@ -62,7 +62,7 @@ impl Peers {
     }
 
     /// What the kernel goes by.
-    pub(super) fn membership(&self, view: &View) -> Membership {
+    pub(super) fn membership(&self, view: &View, ready: bool) -> Membership {
         let slot = |place| self.slot(place).unwrap_or(u8::MAX);
         let Some(own) = view.own else {
             return Membership::alone(view.term);
@@ -72,6 +72,7 @@ impl Peers {
             decide_until: view.until,
             term: view.term,
             own: slot(own),
+            ready,
             count: view.live.len().max(1) as u8,
             owners: view.owners.iter().map(owner).collect(),
         }

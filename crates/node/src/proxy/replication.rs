@@ -68,8 +68,8 @@ impl Replication {
     }
 
     /// How the kernel sees the cluster.
-    pub(super) fn view(&self) -> &View {
-        &self.view
+    pub(super) fn view(&mut self) -> &mut View {
+        &mut self.view
     }
 
     /// User space has changed an entry.
