@@ -47,7 +47,13 @@ pub(crate) struct Tally {
 }
 
 impl Heartbeats {
-    pub(crate) fn new(context: &Context, role: Role, tally: Arc<Tally>) -> Result<Heartbeats> {
+    /// `clock`: of a proxy, the cluster clock (ms) as it would be if it were the first.
+    pub(crate) fn new(
+        context: &Context,
+        role: Role,
+        clock: u64,
+        tally: Arc<Tally>,
+    ) -> Result<Heartbeats> {
         let config = Arc::clone(&context.config.borrow());
         let own = Heartbeat {
             node: config.node.address.context("[node] address is missing")?,
@@ -62,7 +68,7 @@ impl Heartbeats {
                 ready: true,
                 ..State::default()
             },
-            clock: 0,
+            clock,
             digest: config.digest,
             nodes: Vec::new(),
         };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use baton_flow::Heard;
-use baton_kernel::{Backend, Events, Leases, Service, Told};
+use baton_kernel::{Backend, Events, Leases, Service, Told, monotonic};
 use baton_wire::{Key, Keys, Message, Notice, Role, What, encode_notices};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
@@ -79,13 +79,14 @@ impl Teller {
         let rules = Arc::new(Mutex::new(Arc::new(Rules::new(config)?)));
         let (stop, tally) = (Arc::new(AtomicBool::new(false)), Arc::<Tally>::default());
         let speaker = Speaker {
-            heartbeats: Heartbeats::new(context, Role::Backend, tally.clone())?,
+            heartbeats: Heartbeats::new(context, Role::Backend, 0, tally.clone())?,
             socket,
             address,
             leases: program.leases()?,
             found,
             look_again,
             looked: None,
+            newest_clock: None,
         };
         let (queue, own_stop, own_rules) = (program.told()?, stop.clone(), rules.clone());
         let thread = std::thread::Builder::new().name("teller".into()).spawn(move || match queue.open() {
@@ -127,6 +128,8 @@ struct Speaker {
     found: Arc<Findings>,
     look_again: Arc<Notify>,
     looked: Option<Instant>,
+    /// The newest time of the cluster clock (ms) that was heard, and when.
+    newest_clock: Option<(u64, Duration)>,
 }
 
 impl Speaker {
@@ -185,15 +188,35 @@ impl Speaker {
             };
             match Message::decode(&bytes[..length], keys) {
                 Ok(Message::Heartbeat(heartbeat)) => {
-                    let proxy = heartbeat.node;
-                    if let Heard::Proved { lease, .. } = self.heartbeats.hear(heartbeat)
-                        && let Err(error) = self.leases.grant(proxy, lease)
-                    {
-                        tracing::debug!(%proxy, %error, "a lease could not be written");
+                    let clock = Some(heartbeat.clock).filter(|_| heartbeat.state.ready);
+                    if let Heard::Proved { .. } = self.heartbeats.hear(heartbeat) {
+                        self.see(clock);
+                        self.grant();
                     }
                 }
                 Ok(_) => {}
                 Err(error) => tracing::trace!(%from, %error, "message"),
+            }
+        }
+    }
+
+    /// A proxy that is ready says what time it is: so late it has been already, should all proxies forget it.
+    fn see(&mut self, clock_ms: Option<u64>) {
+        let now = monotonic();
+        let newest = self.newest_clock.map_or(0, |(clock, at)| {
+            clock.saturating_add(now.saturating_sub(at).as_millis() as u64)
+        });
+        if let Some(clock) = clock_ms.filter(|clock| *clock > newest) {
+            self.newest_clock = Some((clock, now));
+            self.heartbeats.members.set_seen_clock(now, clock);
+        }
+    }
+
+    /// Until when each proxy's flows may be answered.
+    fn grant(&self) {
+        for (proxy, until) in self.heartbeats.members.leases(monotonic()) {
+            if let Err(error) = self.leases.grant(proxy, until) {
+                tracing::debug!(%proxy, %error, "a lease could not be written");
             }
         }
     }

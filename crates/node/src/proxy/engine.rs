@@ -78,10 +78,12 @@ impl Rules {
     }
 
     /// All that this node speaks to.
-    fn nodes(&self) -> impl Iterator<Item = (IpAddr, Role)> + '_ {
+    fn nodes(&self) -> Vec<(IpAddr, Role)> {
         let agents = self.agents.keys().map(|node| (*node, Role::Backend));
         let balancers = self.balancers.iter().map(|node| (*node, Role::Balancer));
-        agents.chain(balancers)
+        let proxies = self.ways.peers.addresses();
+        let proxies = proxies.map(|node| (node, Role::Proxy));
+        agents.chain(balancers).chain(proxies).collect()
     }
 }
 
@@ -109,6 +111,10 @@ pub(super) enum Order {
 pub(super) struct Orders {
     /// Proxies that are there, this one included; nobody: it is alone.
     pub(super) present: watch::Receiver<Arc<[IpAddr]>>,
+    /// The cluster clock, for the kernel.
+    pub(super) clock: watch::Receiver<Clock>,
+    /// Whether this proxy knows enough to take its part.
+    pub(super) ready: watch::Receiver<bool>,
     /// For messages to other nodes.
     pub(super) socket: UdpSocket,
     sender: Sender<Order>,
@@ -136,17 +142,21 @@ impl Orders {
         socket.set_nonblocking(true)?;
         let rules = Rules::new(config, plan, health.clone())?;
         let board = health.clone();
-        let mut heartbeats = Heartbeats::new(context, Role::Proxy, numbers.heartbeats.clone())?;
+        let tally = numbers.heartbeats.clone();
+        let mut heartbeats = Heartbeats::new(context, Role::Proxy, clock.now_ms(), tally)?;
         heartbeats
             .members
             .expect(baton_kernel::monotonic(), rules.nodes());
         let max_flows = config.proxy.max_flows;
         let (sender, orders) = channel();
         let (woken, wake) = io::pipe()?;
-        let view = View::alone(clock.now_ms() as u32);
+        let view = heartbeats.members.view().clone();
+        let is_ready = view.own.is_none();
         let mut shown = program.view()?;
-        shown.show(&rules.ways.peers.membership(&view, true))?;
+        shown.show(&rules.ways.peers.membership(&view, is_ready))?;
         let (nodes, present) = watch::channel(Arc::default());
+        let (clocks, clock_shown) = watch::channel(clock);
+        let (readiness, ready) = watch::channel(is_ready);
         let (owner, mut chooser) = (Owner::new(rules.limits, view.clone()), rules.chooser);
         let mut lessons = program
             .known()
@@ -171,6 +181,8 @@ impl Orders {
                 replication: Replication::new(rules.replicas, shown, changes),
                 view,
                 nodes,
+                clocks,
+                readiness,
                 socket,
                 orders,
                 woken,
@@ -196,6 +208,8 @@ impl Orders {
         })?;
         Ok(Orders {
             present,
+            clock: clock_shown,
+            ready,
             socket: sending,
             sender,
             wake,
@@ -238,6 +252,8 @@ pub(super) struct Engine {
     pub(super) view: View,
     /// Proxies that are there.
     pub(super) nodes: watch::Sender<Arc<[IpAddr]>>,
+    pub(super) clocks: watch::Sender<Clock>,
+    pub(super) readiness: watch::Sender<bool>,
     agents: BTreeMap<IpAddr, Arc<str>>,
     health: Board,
     /// Flows that are still to be dealt with.
@@ -253,7 +269,6 @@ pub(super) struct Engine {
 
 impl Engine {
     fn run(mut self) {
-        self.follow(self.view.clone(), Vec::new());
         loop {
             let (ordered, changed) = self.wait();
             if changed {
@@ -372,7 +387,9 @@ impl Engine {
                     .into_iter()
                     .for_each(|notice| self.handle(Event::Notice(notice))),
                 Ok(Message::Heartbeat(heartbeat)) => {
-                    if let Heard::Proved { changed: true, .. } = self.heartbeats.hear(heartbeat) {
+                    let heard = self.heartbeats.hear(heartbeat);
+                    self.sync();
+                    if let Heard::Proved { changed: true, .. } = heard {
                         self.publish();
                     }
                 }
@@ -419,6 +436,7 @@ impl Engine {
         self.heartbeats.members.set_workload(available);
         let key = &self.effects.ways.keys.current;
         let changed = self.heartbeats.tick(&self.socket, key);
+        self.sync();
         if changed
             || self
                 .readmit_at
@@ -503,6 +521,7 @@ impl Engine {
                     self.replication.configure(rules.replicas);
                     self.owner.reconfigure(rules.limits);
                     self.agents = rules.agents;
+                    self.sync();
                     self.publish();
                 }
             }

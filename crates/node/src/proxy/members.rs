@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use baton_flow::{Entry, Table as _, Target, View};
-use baton_kernel::{abi, monotonic};
+use baton_kernel::{Clock, abi, monotonic};
 use baton_wire::{Ask, Fate, Known, Replica, Scales};
 
 use super::engine::Engine;
@@ -11,9 +11,48 @@ use super::numbers::Replicated;
 use super::replicas::merge;
 
 impl Engine {
-    /// From now on goes by this view; `nodes`: the proxies that are there, this one included.
-    pub(super) fn follow(&mut self, view: View, nodes: Vec<IpAddr>) {
+    /// Goes by what the heartbeats say now.
+    pub(super) fn sync(&mut self) {
+        let members = &self.heartbeats.members;
+        let clock = Clock::ahead(members.clock().offset_ns(monotonic()));
+        if clock != self.clock {
+            self.clock = clock;
+            self.clocks.send_replace(clock);
+        }
+        let view = members.view();
+        let ready = view.own.is_none() || members.state().ready;
+        let nodes = self.present(view);
+        let is_news = *view != self.view
+            || ready != *self.readiness.borrow()
+            || *nodes != *self.replication.nodes();
+        if is_news {
+            self.follow(view.clone(), nodes, ready);
+        }
+    }
+
+    /// The proxies that are there and know enough, this one included; nobody, if it is alone.
+    fn present(&self, view: &View) -> Vec<IpAddr> {
         let peers = &self.effects.ways.peers;
+        let Some(own) = view.own.and_then(|own| peers.address(own)) else {
+            return Vec::new();
+        };
+        let others = self.heartbeats.members.all();
+        let others = others.filter(|(node, standing, said)| {
+            let is_ready = said.is_none_or(|said| said.state.ready);
+            is_ready && standing.is_in() && peers.place(*node).is_some()
+        });
+        let mut present: Vec<_> = others.map(|(node, ..)| node).chain([own]).collect();
+        present.sort();
+        present
+    }
+
+    fn follow(&mut self, view: View, nodes: Vec<IpAddr>, ready: bool) {
+        let peers = &self.effects.ways.peers;
+        if view.live != self.view.live {
+            let live = view.live.iter().filter_map(|place| peers.address(*place));
+            let live: Vec<_> = live.map(|node| node.to_string()).collect();
+            tracing::info!(owners = live.join(" "), "other proxies own flows now");
+        }
         let all = peers.addresses().count();
         let own = view.own.map(|own| own.0 as u8);
         let owned = view.owners.iter().filter(|owner| Some(**owner) == own);
@@ -33,6 +72,7 @@ impl Engine {
         if self.replication.set_nodes(nodes) {
             self.nodes.send_replace(self.replication.nodes());
         }
+        self.readiness.send_if_modified(|was| std::mem::replace(was, ready) != ready);
         self.owner.follow(view.clone());
         self.view = view;
     }

@@ -106,7 +106,7 @@ pub async fn run(mut context: Context) -> Result<()> {
     )?;
     program.attach(&keys::interfaces(&config)?)?;
     let (source, relayed, health) = (numbers.clone(), local.stats(), context.health.clone());
-    context.registry.ready("proxy", move || {
+    let samples = move || {
         let servers = health.borrow().samples();
         [
             source.samples(),
@@ -114,7 +114,8 @@ pub async fn run(mut context: Context) -> Result<()> {
             crate::relays::samples("proxy", &relayed),
         ]
         .concat()
-    });
+    };
+    let (mut ready, mut samples) = (orders.ready.clone(), Some(samples));
     tracing::info!(
         vips = config.vips.len(),
         servers = config.servers.len(),
@@ -126,7 +127,8 @@ pub async fn run(mut context: Context) -> Result<()> {
     // Servers whose flows are lost, since when, and when these are looked for.
     let (mut out, mut look_at) = (BTreeMap::new(), Instant::now());
     let mut out_peers = Vec::new();
-    let mut present = orders.present.clone();
+    let (mut present, mut clocks) = (orders.present.clone(), orders.clock.clone());
+    let mut clock = clock;
     let (mut nodes, mut pushing) = (Arc::<[IpAddr]>::default(), None::<JoinHandle<_>>);
     let mut health = context.health.subscribe();
     let mut pause = SWEEP;
@@ -143,6 +145,15 @@ pub async fn run(mut context: Context) -> Result<()> {
                 }
                 local.sweep();
                 pause = SWEEP.max(began.elapsed() * SWEEP_SHARE);
+            }
+            Ok(_) = ready.wait_for(|ready| *ready), if samples.is_some() => {
+                if let Some(samples) = samples.take() {
+                    context.registry.ready("proxy", samples);
+                }
+            }
+            Ok(()) = clocks.changed() => {
+                clock = *clocks.borrow_and_update();
+                program.set_settings(&keys::settings(&config, clock)?);
             }
             Ok(()) = health.changed() => {
                 let health = Arc::clone(&health.borrow_and_update());
