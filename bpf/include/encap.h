@@ -3,7 +3,9 @@
 #ifndef BATON_ENCAP_H
 #define BATON_ENCAP_H
 
-#include "packet.h"
+#include <linux/errno.h>
+
+#include "reshape.h"
 
 #define FAMILY_IPV4 2
 #define FAMILY_IPV6 10
@@ -35,6 +37,22 @@ struct outer_ipv6 {
 static __always_inline __u16 at_most_16_bits(__u32 length) { return length > 0xffff ? 0xffff : length; }
 
 #define ENCAP (BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_FIXED_GSO)
+#define DETOUR 40 /* any header */
+
+/* Room for an outer packet of that family. A packet that came encapsulated over a virtual cable still has the mark of it, and then the kernel
+ * refuses to mark it again. All that the mark stands for holds: what is inside has not moved. So the room is made plainly; to give some of it
+ * back is the one way to say the family. */
+static __noinline int make_room(struct __sk_buff *skb, __u32 bytes, __u8 ipv6)
+{
+	__u64 outer = ipv6 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV4;
+	int error = bpf_skb_adjust_room(skb, bytes, BPF_ADJ_ROOM_MAC, ENCAP | outer);
+
+	if (error != -EALREADY)
+		return error;
+	outer = ipv6 ? ADJ_ROOM_DECAP_L3_IPV6 : ADJ_ROOM_DECAP_L3_IPV4;
+	return bpf_skb_adjust_room(skb, bytes + DETOUR, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO) ?:
+	       bpf_skb_adjust_room(skb, -DETOUR, BPF_ADJ_ROOM_MAC, outer | BPF_F_ADJ_ROOM_FIXED_GSO);
+}
 
 /* Puts the IP packet behind a message to the server (docs/wire.md). `size`: of the message, a constant. 0 or a negative error. */
 static __always_inline int encapsulate(struct __sk_buff *skb, const struct packet *p, const struct server *server, __be16 port,
@@ -59,7 +77,7 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct packe
 		outer.ip.daddr = server->address[3];
 		outer.ip.tot_len = bpf_htons(at_most_16_bits(length + sizeof(struct iphdr)));
 		outer.ip.check = fold_checksum((__u32)bpf_csum_diff(0, 0, (__be32 *)&outer.ip, sizeof(outer.ip), 0));
-		error = bpf_skb_adjust_room(skb, sizeof(outer) + size, BPF_ADJ_ROOM_MAC, ENCAP | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4) ?:
+		error = make_room(skb, sizeof(outer) + size, 0) ?:
 			bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof(outer), 0);
 		return error ?: bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(outer), message, size, 0);
 	}
@@ -71,7 +89,7 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct packe
 	__builtin_memcpy(&outer.ip.saddr, server->source, 16);
 	__builtin_memcpy(&outer.ip.daddr, server->address, 16);
 	outer.ip.payload_len = udp.len;
-	error = bpf_skb_adjust_room(skb, sizeof(outer) + size, BPF_ADJ_ROOM_MAC, ENCAP | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6) ?:
+	error = make_room(skb, sizeof(outer) + size, 1) ?:
 		bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof(outer), 0);
 	return error ?: bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(outer), message, size, 0);
 }

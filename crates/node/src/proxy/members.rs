@@ -72,7 +72,8 @@ impl Engine {
         if self.replication.set_nodes(nodes) {
             self.nodes.send_replace(self.replication.nodes());
         }
-        self.readiness.send_if_modified(|was| std::mem::replace(was, ready) != ready);
+        self.readiness
+            .send_if_modified(|was| std::mem::replace(was, ready) != ready);
         self.owner.follow(view.clone());
         self.view = view;
     }

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use baton_kernel::{Clock, Pins, Sizes};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::addresses::{Addresses, Sysctls};
@@ -146,7 +147,7 @@ pub async fn run(mut context: Context) -> Result<()> {
                 local.sweep();
                 pause = SWEEP.max(began.elapsed() * SWEEP_SHARE);
             }
-            Ok(_) = ready.wait_for(|ready| *ready), if samples.is_some() => {
+            () = until(&mut ready), if samples.is_some() => {
                 if let Some(samples) = samples.take() {
                     context.registry.ready("proxy", samples);
                 }
@@ -239,6 +240,13 @@ async fn leave(context: &Context, config: &Config) {
         .is_err()
     {
         tracing::warn!("not all other proxies say that they have taken over");
+    }
+}
+
+/// Once it is true; never, if nobody is left to say so.
+async fn until(is_so: &mut watch::Receiver<bool>) {
+    if is_so.wait_for(|is_so| *is_so).await.is_err() {
+        std::future::pending().await
     }
 }
 
