@@ -85,7 +85,8 @@ impl Watcher {
         socket.set_nonblocking(true)?;
         let rules = Rules::new(config)?;
         let (posture, moved) = watch::channel(present);
-        let mut heartbeats = Heartbeats::new(context, Role::Balancer, 0, numbers.heartbeats.clone())?;
+        let mut heartbeats =
+            Heartbeats::new(context, Role::Balancer, 0, numbers.heartbeats.clone())?;
         heartbeats.members.set_ready(false);
         let watch = Watch {
             heartbeats,
