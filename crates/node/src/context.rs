@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::admin::Registry;
+use crate::checks::Checks;
 use crate::config::Config;
 use crate::duty::Duty;
 use crate::health::Board;
@@ -26,6 +27,8 @@ pub struct Context {
     pub duty: Duty,
     /// The other nodes.
     pub roll: Roll,
+    /// What checks of web servers have found.
+    pub checks: Checks,
 }
 
 /// How to end.

@@ -109,11 +109,15 @@ impl Health {
             Standing::Presumed | Standing::Alive => {}
         }
         let findings = known.findings.iter();
-        let mut found = findings
+        let found: Vec<Reason> = findings
             .filter(|finding| is_concerned(&finding.vip))
-            .map(|finding| finding.reason);
-        match found.next() {
-            Some(Reason::NoListener) => Use::Nothing(Why::Found(Reason::NoListener)),
+            .map(|finding| finding.reason)
+            .collect();
+        let dead = [Reason::NoListener, Reason::Unhealthy];
+        if let Some(reason) = found.iter().copied().find(|reason| dead.contains(reason)) {
+            return Use::Nothing(Why::Found(reason));
+        }
+        match found.first().copied() {
             Some(reason) => Use::Relay(Why::Found(reason)),
             None if known.accepts.is_some_and(|accepts| !accepts.syncookies) => {
                 Use::Relay(Why::NoSyncookies)

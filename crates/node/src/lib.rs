@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod admin;
 pub mod backend;
 mod balancer;
+pub mod checks;
 pub mod cli;
 mod commands;
 pub mod config;

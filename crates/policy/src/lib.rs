@@ -10,6 +10,7 @@ mod pattern;
 mod pool;
 mod request;
 mod route;
+mod streak;
 mod weighted_random;
 mod weighted_round_robin;
 
@@ -18,3 +19,4 @@ pub use pattern::{FieldPattern, HostPattern, MethodPattern, PathPattern, Pattern
 pub use pool::{Mechanism, Member, Policy, Pool, PoolError, ServerId};
 pub use request::Request;
 pub use route::{PoolId, Route, Routes};
+pub use streak::Streak;

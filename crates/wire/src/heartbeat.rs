@@ -155,6 +155,8 @@ pub enum Reason {
     Refused,
     /// Nothing came of a bind that the agent made itself.
     Blocked,
+    /// The web server fails its pool's check.
+    Unhealthy,
     /// Of a newer version of Baton.
     Other(u8),
 }
@@ -167,6 +169,7 @@ impl Reason {
             Reason::Mptcp => 3,
             Reason::Refused => 4,
             Reason::Blocked => 5,
+            Reason::Unhealthy => 6,
             Reason::Other(number) => number,
         }
     }
@@ -178,6 +181,7 @@ impl Reason {
             3 => Reason::Mptcp,
             4 => Reason::Refused,
             5 => Reason::Blocked,
+            6 => Reason::Unhealthy,
             other => Reason::Other(other),
         }
     }
@@ -199,6 +203,7 @@ impl fmt::Display for Reason {
             Reason::Blocked => f.write_str(
                 "a connection that was handed over does not reach the web server: its firewall?",
             ),
+            Reason::Unhealthy => f.write_str("its web server fails the pool's check"),
             Reason::Other(number) => {
                 write!(f, "finding {number}, which this version does not know")
             }

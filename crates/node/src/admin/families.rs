@@ -83,6 +83,11 @@ pub static DIFFERING: Family = Family::gauge(
     "baton_nodes_configured_otherwise",
     "Nodes whose configuration of the cluster is another than this one's",
 );
+/// Checks of web servers; label `outcome`.
+pub static CHECKS: Family = Family::counter("baton_checks", "Checks of web servers by outcome");
+/// Web servers that fail their checks.
+pub static CHECKS_DOWN: Family =
+    Family::gauge("baton_checks_down", "Web servers taken out by their checks");
 /// Servers that have an agent; label `state`.
 pub static SERVERS: Family = Family::gauge("baton_servers", "Servers of handoff pools by state");
 /// Entries of flows between proxies; label `outcome`.

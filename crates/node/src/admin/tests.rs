@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::families::{BINDS, FLOWS, PACKETS};
 use super::{Registry, metrics, serve};
+use crate::checks::Checks;
 use crate::config::{Config, Scope};
 use crate::context::{Context, Ending, Stopper, stop};
 use crate::duty::Duty;
@@ -48,6 +49,7 @@ impl Node {
             health: crate::health::board(),
             duty: duty.clone(),
             roll: Roll::default(),
+            checks: Checks::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self {

@@ -167,6 +167,16 @@ async fn reload(
     teller.follow(config)
 }
 
+/// The services whose VIPs' routes may lead to this pool.
+pub(crate) fn services_for(config: &Config, pool: PoolId) -> impl Iterator<Item = Service> {
+    let vips = config.vips.iter().enumerate();
+    let leads = vips.filter(move |(place, _)| config.policy.pools_of(*place).contains(&pool));
+    let addresses: BTreeSet<SocketAddr> =
+        leads.flat_map(|(_, vip)| vip.addresses.clone()).collect();
+    let services = services_of(config).into_iter();
+    services.filter(move |service| addresses.contains(&service.vip))
+}
+
 /// For each address of a VIP the service that takes it.
 fn services_of(config: &Config) -> Vec<Service> {
     let addresses = config

@@ -1,5 +1,6 @@
 //! What this machine can take over, and what is in the way of its services: looked up now and then, told in each heartbeat.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 
@@ -25,10 +26,12 @@ pub(super) fn accepts() -> Accepts {
     }
 }
 
-/// What is in the way of these services. `unserved`: what should be served here, and is not. `tried`: what came of trying them.
+/// What is in the way of these services. `unserved`: what should be served here, and is not. `failing`: what fails its check. `tried`: what came
+/// of trying them.
 pub(super) fn findings(
     services: &[Service],
     unserved: &[SocketAddr],
+    failing: &BTreeSet<SocketAddr>,
     tried: &Findings,
 ) -> Vec<Finding> {
     let listeners = listeners();
@@ -44,8 +47,10 @@ pub(super) fn findings(
     let silent = silent.map(|service| (service.vip, Reason::NoListener));
     let tried = tried.blocked();
     let missing = unserved.iter().map(|vip| (*vip, Reason::NotServed));
+    let failing = failing.iter().map(|vip| (*vip, Reason::Unhealthy));
     silent
         .chain(missing)
+        .chain(failing)
         .chain(
             tried
                 .into_iter()
@@ -88,16 +93,18 @@ mod tests {
             }
             let services = [Service { vip, listen }];
             assert_eq!(
-                findings(&services, &[], &Findings::default()),
+                findings(&services, &[], &BTreeSet::new(), &Findings::default()),
                 [],
                 "{local}"
             );
             // Another one, so that the list is not empty.
             let _other = TcpListener::bind("127.0.0.1:0").unwrap();
             drop(listener);
-            let told = findings(&services, &[vip], &Findings::default());
+            let failing = [vip].into();
+            let told = findings(&services, &[vip], &failing, &Findings::default());
             let reasons: Vec<_> = told.iter().map(|finding| finding.reason).collect();
-            assert_eq!(reasons, [Reason::NoListener, Reason::NotServed], "{local}");
+            let expected = [Reason::NoListener, Reason::NotServed, Reason::Unhealthy];
+            assert_eq!(reasons, expected, "{local}");
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use super::report::{accepts, findings};
 use super::services::Findings;
 use super::{services_of, unserved};
+use crate::checks::Checks;
 use crate::config::Config;
 use crate::context::Context;
 use crate::heartbeats::{Heartbeats, Tally};
@@ -84,6 +85,7 @@ impl Teller {
             address,
             leases: program.leases()?,
             found,
+            checks: context.checks.clone(),
             look_again,
             looked: None,
             newest_clock: None,
@@ -126,6 +128,7 @@ struct Speaker {
     heartbeats: Heartbeats,
     leases: Leases,
     found: Arc<Findings>,
+    checks: Checks,
     look_again: Arc<Notify>,
     looked: Option<Instant>,
     /// The newest time of the cluster clock (ms) that was heard, and when.
@@ -224,7 +227,8 @@ impl Speaker {
     fn look(&mut self, rules: &Rules) {
         if self.looked.is_none_or(|at| at.elapsed() >= LOOK) {
             self.looked = Some(Instant::now());
-            let findings = findings(&rules.services, &rules.unserved, &self.found);
+            let failing = self.checks.failing_services();
+            let findings = findings(&rules.services, &rules.unserved, &failing, &self.found);
             self.heartbeats.members.say(accepts(), findings);
         }
     }

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::admin::{self, Registry};
+use crate::checks::{self, Checks};
 use crate::config::{Config, Scope};
 use crate::context::{Context, Ending, stop};
 use crate::duty::Duty;
@@ -52,6 +53,7 @@ async fn node(file: &Path, config: Config, logging: &Logging) -> anyhow::Result<
         health: health::board(),
         duty: Duty::default(),
         roll: Roll::default(),
+        checks: Checks::default(),
     };
 
     let mut tasks = JoinSet::new();
@@ -67,6 +69,11 @@ async fn node(file: &Path, config: Config, logging: &Logging) -> anyhow::Result<
             )
         });
     }
+    let checking = context.clone();
+    tasks.spawn(async move {
+        checks::run(checking).await;
+        ("checks", Ok(()))
+    });
     for role in roles {
         let context = context.clone();
         tasks.spawn(async move { (role.name(), role.run(context).await) });

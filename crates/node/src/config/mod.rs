@@ -5,6 +5,7 @@
 
 mod backend;
 mod balancer;
+mod check;
 mod cluster;
 mod node;
 mod outline;
@@ -34,6 +35,7 @@ use toml::de::DeTable;
 
 pub use backend::{AccessLogFormat, AccessLogOptions, BackendOptions, Service};
 pub use balancer::BalancerOptions;
+pub use check::Check;
 pub use cluster::{ClusterOptions, Peer, Replicas};
 pub use node::{DEFAULT_ADMIN, LogFormat, Node, Roles};
 pub use proxy::ProxyOptions;
@@ -68,6 +70,8 @@ pub struct Config {
     pub servers: Vec<Server>,
     /// Routes and pools.
     pub policy: Arc<Cluster>,
+    /// How each pool's servers are checked, if they are.
+    pub checks: Vec<Option<Check>>,
 }
 
 /// Where a configuration is to be used.
@@ -159,6 +163,7 @@ fn read(mut root: Section<'_>, outline: &Outline<'_>, file: &Path, scope: Scope)
     let pools: Vec<_> = numbered(root.tables("pool", "[[pool]]"))
         .map(|(place, section)| pool::read(section, place, outline, &known))
         .collect();
+    let (pools, checks): (Vec<_>, Vec<_>) = pools.into_iter().unzip();
     let mut taken = Vec::new();
     let vips: Vec<_> = numbered(root.tables("vip", "[[vip]]"))
         .map(|(place, section)| vip::read(section, place, outline, &mut taken))
@@ -209,6 +214,7 @@ fn read(mut root: Section<'_>, outline: &Outline<'_>, file: &Path, scope: Scope)
             .collect::<Option<_>>()?,
         vips,
         policy: Arc::new(policy),
+        checks,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use baton_policy::{Mechanism, Member, Policy, Pool, ServerId};
 
+use super::check::{self, Check};
 use super::outline::Outline;
 use super::reader::{Item, Section};
 use super::server::Known;
@@ -16,6 +17,22 @@ const POLICIES: [(&str, Policy); 2] = [
 ];
 
 pub(super) fn read(
+    mut section: Section<'_>,
+    place: usize,
+    outline: &Outline<'_>,
+    servers: &[Known],
+) -> (Option<Pool>, Option<Check>) {
+    let check = section
+        .item("check")
+        .and_then(|item| match item.section("[pool.check]".to_owned()) {
+            None => item.not("a table", "write check = { path = \"/\" }"),
+            section => section,
+        })
+        .map(check::read);
+    (pool(section, place, outline, servers), check)
+}
+
+fn pool(
     mut section: Section<'_>,
     place: usize,
     outline: &Outline<'_>,

@@ -36,6 +36,7 @@ impl LocalRelay {
         let dispatch = Arc::new(ByPolicy::new(
             context.config.clone(),
             context.health.clone(),
+            context.checks.clone(),
         ));
         let stats = Arc::new(Stats::default());
         let (stopper, stop) = stop();

@@ -8,6 +8,7 @@ use baton_policy::{Mechanism, ServerId};
 use baton_relay::{Choice, Dispatch};
 use tokio::sync::watch;
 
+use crate::checks::Checks;
 use crate::config::{Config, Server};
 use crate::health::{Board, Health, Use};
 
@@ -16,12 +17,17 @@ use crate::health::{Board, Health, Use};
 pub struct ByPolicy {
     config: watch::Receiver<Arc<Config>>,
     health: Board,
+    checks: Checks,
 }
 
 impl ByPolicy {
-    /// Follows this configuration, and what is known of the servers of handoff pools.
-    pub fn new(config: watch::Receiver<Arc<Config>>, health: Board) -> Self {
-        Self { config, health }
+    /// Follows this configuration, and what is known of the servers.
+    pub fn new(config: watch::Receiver<Arc<Config>>, health: Board, checks: Checks) -> Self {
+        Self {
+            config,
+            health,
+            checks,
+        }
     }
 }
 
@@ -29,13 +35,19 @@ impl Dispatch for ByPolicy {
     fn choose(&self, vip: SocketAddr, _client: SocketAddr, request: &RequestHead) -> Choice {
         let config = Arc::clone(&self.config.borrow());
         let health = Arc::clone(&self.health.borrow());
-        choose(&config, &health, vip, request)
+        choose(&config, &health, &self.checks, vip, request)
     }
 }
 
-fn choose(config: &Config, health: &Health, vip: SocketAddr, request: &RequestHead) -> Choice {
+fn choose(
+    config: &Config,
+    health: &Health,
+    checks: &Checks,
+    vip: SocketAddr,
+    request: &RequestHead,
+) -> Choice {
     let pool = vip_at(config, vip).and_then(|vip| config.policy.decide(vip, request));
-    let Some((_, pool)) = pool else {
+    let Some((id, pool)) = pool else {
         return Choice::NoRoute;
     };
     let usable = |server| {
@@ -45,7 +57,8 @@ fn choose(config: &Config, health: &Health, vip: SocketAddr, request: &RequestHe
             .address
             .filter(|_| pool.mechanism() == Mechanism::Handoff);
         let dead = |node| matches!(health.of(node, |at| *at == vip), Use::Nothing(_));
-        (!judged.is_some_and(dead)).then_some((server, address))
+        let is_out = judged.is_some_and(dead) || checks.fails(address, id);
+        (!is_out).then_some((server, address))
     };
     let chosen = pool.choose(None, |server| usable(server).is_none(), &mut rand::rng());
     match chosen.and_then(usable) {
@@ -141,7 +154,8 @@ pool = "images"
         else {
             panic!("{head}");
         };
-        match choose(config, &Health::default(), vip.parse().unwrap(), &request) {
+        let (health, checks) = (Health::default(), Checks::default());
+        match choose(config, &health, &checks, vip.parse().unwrap(), &request) {
             Choice::Server { name, address } => format!("{name} {address}"),
             other => format!("{other:?}"),
         }
@@ -191,7 +205,7 @@ pool = "images"
     #[test]
     fn a_reload_holds_for_the_next_request() {
         let (sender, receiver) = watch::channel(config());
-        let dispatch = ByPolicy::new(receiver, crate::health::board());
+        let dispatch = ByPolicy::new(receiver, crate::health::board(), Checks::default());
         let moved = CONFIG.replace("127.0.0.1:9002", "127.0.0.1:9003");
         let moved = Config::parse(&moved, Path::new("baton.toml"), Scope::Elsewhere).unwrap();
         sender.send_replace(Arc::new(moved));

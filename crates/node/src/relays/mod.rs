@@ -33,6 +33,7 @@ pub async fn run(mut context: Context) -> anyhow::Result<()> {
         dispatch: Arc::new(ByPolicy::new(
             context.config.clone(),
             context.health.clone(),
+            context.checks.clone(),
         )),
         limits: receiver,
         stats: Arc::clone(&stats),

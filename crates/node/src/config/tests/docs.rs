@@ -114,6 +114,10 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         documented.entry(row.section).or_default().insert(row.key);
     }
     documented
+        .get_mut("[[pool]]")
+        .unwrap()
+        .insert("check".to_owned());
+    documented
         .get_mut("[backend]")
         .unwrap()
         .insert("service".to_owned());
@@ -169,6 +173,7 @@ fn every_default_is_the_documented_one() {
         ..
     } = &config;
     assert_eq!(balancer.mode, baton_kernel::Mode::Flow);
+    let check = crate::config::Check::default();
     let ms = |time: Duration| time.as_millis().to_string();
     let s = |time: Duration| time.as_secs().to_string();
     let format = match node.log_format {
@@ -205,6 +210,16 @@ fn every_default_is_the_documented_one() {
                 proxy.announce
             ),
         ),
+        ("[pool.check] status", check.status.to_string()),
+        ("[pool.check] interval_ms", ms(check.interval)),
+        ("[pool.check] timeout_ms", ms(check.timeout)),
+        ("[pool.check] rise", check.rise.to_string()),
+        ("[pool.check] fall", check.fall.to_string()),
+        (
+            "[pool.check] path",
+            "none: that it can be connected to is enough".to_owned(),
+        ),
+        ("[pool.check] host", "the server's name".to_owned()),
         ("[balancer] mode", "\"flow\"".to_owned()),
         (
             "[balancer] batch_packets",
