@@ -240,7 +240,10 @@ impl<'a> Post<'a> {
             };
             self.numbers.replicated(outcome, replicas.len());
             self.sent += 1;
-            if self.burst.is_some_and(|burst| self.sent.is_multiple_of(burst)) {
+            if self
+                .burst
+                .is_some_and(|burst| self.sent.is_multiple_of(burst))
+            {
                 std::thread::sleep(PUSH_PAUSE);
             }
         }
