@@ -380,14 +380,17 @@ impl Owner {
         self.put(key, pending, kept, question, Some(now.mono + AFTERWARDS));
     }
 
-    /// Another proxy decides for this flow: it gets what the client will not send again.
+    /// Another proxy decides for this flow: it gets what is here. Some of it the client may not send again.
     fn hand_over(&mut self, key: FlowKey, out: &mut Vec<Action>) {
-        let (pending, kept, _) = self.take(&key);
+        let (pending, kept, question) = self.take(&key);
         let Some(to) = self.view.owner(&key) else {
             return;
         };
-        let promised = pending.as_ref().and_then(Pending::promised);
-        for segment in kept.map(|kept| kept.segment).into_iter().chain(promised) {
+        let kept = kept.map(|kept| kept.segment);
+        let held = pending.as_ref().and_then(Pending::contiguous);
+        let waiting = question.into_iter().flat_map(|question| question.waiting);
+        let waiting = waiting.map(|waiting| waiting.segment);
+        for segment in kept.into_iter().chain(held).chain(waiting) {
             out.push(Action::Count(Counter::Passed));
             out.push(Action::Pass { to, key, segment });
         }

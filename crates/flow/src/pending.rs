@@ -193,12 +193,21 @@ impl Pending {
     }
 
     /// What the client will not send again.
-    pub(crate) fn promised(&self) -> Option<Segment> {
+    fn promised(&self) -> Option<Segment> {
         let length = usize::try_from(self.receipt.end - self.start).ok()?;
-        let promised = self.bytes.contiguous().get(..length)?;
-        (!promised.is_empty()).then(|| Segment {
+        self.beginning(length)
+    }
+
+    /// All that has arrived without a hole.
+    pub(crate) fn contiguous(&self) -> Option<Segment> {
+        self.beginning(self.bytes.contiguous().len())
+    }
+
+    fn beginning(&self, length: usize) -> Option<Segment> {
+        let bytes = self.bytes.contiguous().get(..length)?;
+        (!bytes.is_empty()).then(|| Segment {
             seq: self.start,
-            payload: Bytes::copy_from_slice(promised),
+            payload: Bytes::copy_from_slice(bytes),
             ..self.newest.clone()
         })
     }

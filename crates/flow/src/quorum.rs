@@ -145,13 +145,13 @@ impl Poll {
         }
         let valid = || self.witnesses.iter().filter(|witness| witness.until > time);
         let since = self.now.saturating_sub(self.detection);
+        let is_settled = self.own_since <= since;
         if set & 1 != 0 {
-            let is_settled = self.own_since <= since;
             let hear = valid().filter(|witness| witness.since.is_some_and(|at| at <= since));
             is_settled && 2 * hear.count() >= self.backends
         } else {
             let alone = valid().filter(|witness| witness.hears & !set == 0);
-            2 * alone.count() > self.backends
+            is_settled && 2 * alone.count() > self.backends
         }
     }
 }

@@ -2,11 +2,14 @@
 
 mod asking;
 mod bounds;
+mod clock;
 mod cluster;
+mod lease;
 mod lessons;
 mod losing;
 mod members;
 mod model;
+mod ownership;
 mod pairs;
 mod pieces;
 mod rules;
@@ -155,6 +158,8 @@ struct Bench {
     entries: Entries,
     decide: ByPath,
     now: Now,
+    /// Of the entries that the kernel makes.
+    term: u32,
 }
 
 impl Bench {
@@ -167,6 +172,7 @@ impl Bench {
                 mono: Duration::from_secs(1000),
                 clock_ms: 0x8000_0000,
             },
+            term: TERM,
         }
     }
 
@@ -250,7 +256,7 @@ impl Bench {
             seen: self.now.mono,
             claimed: false,
             known: 0,
-            term: TERM,
+            term: self.term,
         };
         self.entries.0.insert(key(), entry);
     }
@@ -325,6 +331,17 @@ fn fresh(segment: Segment) -> Event {
         segment,
         fresh: Some(options()),
         doubt: false,
+    }
+}
+
+/// The kernel punts a first segment of a connection that began in another term.
+fn doubtful(segment: Segment) -> Event {
+    Event::Segment {
+        key: key(),
+        vip: VIP,
+        segment,
+        fresh: Some(options()),
+        doubt: true,
     }
 }
 

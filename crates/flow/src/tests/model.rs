@@ -3,12 +3,14 @@
 //! request is executed once, by the right server, in order, with its bytes; and nothing stays behind. The client sends
 //! nothing again that was acknowledged, whoever did it.
 
-use baton_wire::{Bind, Release};
+use baton_wire::{Ask, Bind, Release};
 use proptest::prelude::*;
 
 use super::*;
+use crate::PeerId;
 
 mod ends;
+mod proxies;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
@@ -16,6 +18,14 @@ proptest! {
     #[test]
     fn each_request_reaches_one_server(world in world()) {
         let mut world = world;
+        world.run();
+    }
+
+    /// The same when another proxy decides now and then: the one before is alive, or dead, or was started again.
+    #[test]
+    fn whoever_decides(world in world(), proxies in 2usize..4, changes in 1u64..4) {
+        let mut world = world;
+        world.share(proxies, changes);
         world.run();
     }
 }
@@ -78,18 +88,31 @@ struct Request {
 #[derive(Clone, Debug)]
 enum Packet {
     ToProxy(Segment),
-    ToOwner(Event),
-    Bind(ServerId, Bind, Segment),
+    /// To the proxy with this number.
+    ToOwner(usize, Event),
+    Pass(usize, Segment),
+    Replica(usize, Entry),
+    /// From the proxy with this number.
+    Bind(usize, ServerId, Bind, Segment),
+    Release(usize, ServerId, Release),
+    Ask(usize, ServerId, Ask),
     Forward(ServerId, Segment),
-    Release(ServerId, Release),
-    ToClient { seq: Seq, length: u32, ack: Seq },
+    ToClient {
+        seq: Seq,
+        length: u32,
+        ack: Seq,
+    },
 }
 
 struct World {
     requests: Vec<Request>,
     pipelined: usize,
     client: Client,
-    bench: Bench,
+    proxies: Vec<Bench>,
+    /// The one that decides.
+    owner: usize,
+    /// Percent of all steps in which another one does.
+    changes: u64,
     servers: HashMap<ServerId, Server>,
     /// Adoptions that servers will still refuse.
     refusals: usize,
@@ -107,6 +130,8 @@ struct Client {
     /// Where each request ends in the stream, and each answer in what comes back.
     ends: Vec<(usize, u32)>,
     acknowledged: usize,
+    /// What servers have of it.
+    delivered: usize,
     sent: usize,
     received: u32,
     /// A FIN goes with the last byte.
@@ -120,7 +145,9 @@ struct Client {
 struct Server {
     held: Option<Held>,
     /// Binds that had a socket, and where they were released.
-    ended: Vec<(u32, Seq, Seq)>,
+    ended: Vec<(Bind, Seq)>,
+    /// Who sent the newest message about the flow.
+    proxy: usize,
     /// Binds (their epochs) that were refused once are refused for ever: the owner may have gone elsewhere with them.
     refused: Vec<u32>,
 }
@@ -178,6 +205,7 @@ impl World {
                 .collect(),
             ends,
             acknowledged: 0,
+            delivered: 0,
             sent: 0,
             received: 0,
             closes,
@@ -195,7 +223,9 @@ impl World {
             requests,
             pipelined,
             client,
-            bench: Bench::new(limits),
+            proxies: vec![Bench::new(limits)],
+            owner: 0,
+            changes: 0,
             servers: HashMap::new(),
             refusals,
             network,
@@ -213,11 +243,15 @@ impl World {
                 self.executed.len(),
                 self.client.acknowledged,
                 self.client.stream.len(),
-                self.bench.entries
+                self.proxies[self.owner].entries
             );
             if step == 3000 {
                 self.network = [0; 3];
                 self.refusals = 0;
+                self.changes = 0;
+            }
+            if self.chance(100) < self.changes {
+                self.change();
             }
             match self.chance(100) {
                 0..25 => self.client_sends(),
@@ -225,12 +259,16 @@ impl World {
                 30..35 => self.servers_repeat(),
                 35..40 if !self.has_old_packet() => {
                     let time = Duration::from_millis(self.chance(40));
-                    let actions = self.bench.pass(time);
-                    self.carry_out(actions);
+                    for proxy in 0..self.proxies.len() {
+                        let actions = self.proxies[proxy].pass(time);
+                        self.carry_out(proxy, actions);
+                    }
                 }
                 _ => self.deliver(),
             }
-            assert!(self.bench.owner.held_bytes() <= 12_000, "its share");
+            for proxy in &self.proxies {
+                assert!(proxy.owner.held_bytes() <= 24_000, "its share");
+            }
             if self.is_over() {
                 break;
             }
@@ -253,7 +291,7 @@ impl World {
         let mut present = None;
         for (request, (server, _)) in self.requests.iter().zip(&self.executed) {
             match present {
-                Some(present) if request.pool == 0 => {
+                Some(present) if request.pool == 0 && self.proxies.len() == 1 => {
                     assert_eq!(*server, present, "no reason to move")
                 }
                 _ => assert!(request.pool == 0 || server.0 % 10 == request.pool),
@@ -275,7 +313,8 @@ impl World {
 
     /// Bytes.
     fn held(&self) -> usize {
-        self.bench.owner.held_bytes() - 256 * self.bench.owner.pending()
+        let held = |proxy: &Bench| proxy.owner.held_bytes() - 256 * proxy.owner.pending();
+        self.proxies.iter().map(held).sum()
     }
 
     // ---- the network
@@ -284,9 +323,10 @@ impl World {
         let [loss, repeat, _] = self.network;
         if self.chance(100) >= loss {
             if self.chance(100) < repeat {
-                self.packets.push((self.bench.now.mono, packet.clone()));
+                self.packets
+                    .push((self.proxies[0].now.mono, packet.clone()));
             }
-            self.packets.push((self.bench.now.mono, packet));
+            self.packets.push((self.proxies[0].now.mono, packet));
         }
     }
 
@@ -301,11 +341,17 @@ impl World {
             0
         };
         match self.packets.remove(at).1 {
-            Packet::ToProxy(segment) => self.kernel(segment),
-            Packet::ToOwner(event) => self.owner(event),
-            Packet::Bind(to, header, segment) => self.adopt(to, header, segment),
+            Packet::ToProxy(segment) => {
+                let proxy = self.chance(self.proxies.len() as u64) as usize;
+                self.kernel(proxy, segment, 0);
+            }
+            Packet::ToOwner(proxy, event) => self.owner(proxy, event),
+            Packet::Pass(proxy, segment) => self.kernel(proxy, segment, 1),
+            Packet::Replica(proxy, entry) => self.replica(proxy, entry),
+            Packet::Bind(from, to, header, segment) => self.adopt(from, to, header, segment),
+            Packet::Release(from, to, request) => self.release(from, to, request),
+            Packet::Ask(from, to, ask) => self.ask(from, to, ask),
             Packet::Forward(to, segment) => self.take_in(to, segment),
-            Packet::Release(to, request) => self.release(to, request),
             Packet::ToClient { seq, length, ack } => self.client_receives(seq, length, ack),
         }
     }
@@ -313,7 +359,7 @@ impl World {
     /// Whether the oldest packet must come next: nothing is longer on its way.
     fn has_old_packet(&self) -> bool {
         let oldest = self.packets.first().map(|(sent, _)| *sent);
-        oldest.is_some_and(|sent| sent + Duration::from_millis(100) < self.bench.now.mono)
+        oldest.is_some_and(|sent| sent + Duration::from_millis(100) < self.proxies[0].now.mono)
     }
 
     /// A number below `limit` (SplitMix64).

@@ -34,8 +34,7 @@ impl World {
     }
 
     fn send_from(&mut self, at: usize, length: usize) {
-        let mut segment = self
-            .bench
+        let mut segment = self.proxies[self.owner]
             .segment(FIRST + at as u32, &self.client.stream[at..at + length]);
         segment.ack = ACK + self.client.received;
         if self.client.closes && at + length == self.client.stream.len() {
@@ -65,28 +64,44 @@ impl World {
     }
 
     fn client_acknowledges(&mut self) {
-        let mut answer = self.bench.segment(FIRST + self.client.sent as u32, b"");
+        let mut answer = self.proxies[self.owner].segment(FIRST + self.client.sent as u32, b"");
         answer.ack = ACK + self.client.received;
         self.put(Packet::ToProxy(answer));
     }
 
     // ---- the kernel at the proxy, as in bpf/proxy.bpf.c
 
-    pub(super) fn kernel(&mut self, segment: Segment) {
+    pub(super) fn kernel(&mut self, proxy: usize, segment: Segment, hops: u8) {
         let end = segment.payload_end();
         let empty = segment.payload.is_empty();
-        let Some(entry) = self.bench.entries.0.get_mut(&key()) else {
-            if !empty && (segment.seq, segment.ack) == (FIRST, ACK) {
-                self.bench.expect();
-                self.owner(fresh(segment));
-            }
-            return;
+        let is_owner = proxy == self.owner;
+        let bench = &mut self.proxies[proxy];
+        let Some(entry) = bench.entries.0.get_mut(&key()) else {
+            let is_first = !empty && (segment.seq, segment.ack) == (FIRST, ACK);
+            return match is_first {
+                _ if !is_owner => self.pass(proxy, segment, hops),
+                true if bench.term == TERM => {
+                    bench.expect();
+                    self.owner(proxy, fresh(segment));
+                }
+                true => {
+                    if segment.payload.len() % 2 == 0 {
+                        bench.expect();
+                    }
+                    self.owner(proxy, doubtful(segment));
+                }
+                false if self.changes > 0 || self.proxies.len() > 1 => {
+                    self.owner(proxy, later(segment));
+                }
+                false => {}
+            };
         };
         let Some(to) = entry.bound else {
-            if !empty {
-                self.owner(later(segment));
-            }
-            return;
+            return match empty {
+                true => {}
+                false if is_owner => self.owner(proxy, later(segment)),
+                false => self.pass(proxy, segment, hops),
+            };
         };
         if segment.ack.at_or_after(entry.newest_ack) {
             entry.newest_ack = segment.ack;
@@ -97,27 +112,29 @@ impl World {
             && end.after(entry.unconfirmed);
         let punted = !empty && (unconfirmed || !entry.pinned && end.after(entry.boundary));
         match to {
-            _ if punted => self.owner(later(segment)),
+            _ if punted && is_owner => self.owner(proxy, later(segment)),
+            _ if punted => self.pass(proxy, segment, hops),
             Target::Server(server) => self.put(Packet::Forward(server, segment)),
             Target::Relay | Target::Peer(_) => panic!("nothing goes to the relay here"),
         }
     }
 
-    pub(super) fn owner(&mut self, event: Event) {
-        let actions = self.bench.handle(event);
-        self.carry_out(actions);
+    pub(super) fn owner(&mut self, proxy: usize, event: Event) {
+        let actions = self.proxies[proxy].handle(event);
+        self.carry_out(proxy, actions);
     }
 
-    pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
+    pub(super) fn carry_out(&mut self, proxy: usize, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Put(..) | Action::Count(_) => {}
+                Action::Put(_, entry) => self.replicate(proxy, entry),
+                Action::Count(_) => {}
                 Action::Bind {
                     to: Target::Server(to),
                     header,
                     segment,
                     ..
-                } => self.put(Packet::Bind(to, header, segment)),
+                } => self.put(Packet::Bind(proxy, to, header, segment)),
                 Action::Forward {
                     to: Target::Server(to),
                     segment,
@@ -128,7 +145,17 @@ impl World {
                     length: segment.payload.len() as u32,
                     ack: segment.ack,
                 }),
-                Action::Release { to, request } => self.put(Packet::Release(to, request)),
+                Action::Release { to, request } => self.put(Packet::Release(proxy, to, request)),
+                Action::Ask {
+                    to: Target::Server(to),
+                    ask,
+                } => self.put(Packet::Ask(proxy, to, ask)),
+                Action::Pass { to, segment, .. } => {
+                    // What is handed over is not sent again; the network between proxies is as good as it must be.
+                    let at = self.proxies[0].now.mono;
+                    self.packets
+                        .push((at, Packet::Pass(usize::from(to.0), segment)));
+                }
                 other => panic!("not in this world: {other:?}"),
             }
         }
@@ -136,8 +163,9 @@ impl World {
 
     // ---- the servers
 
-    pub(super) fn adopt(&mut self, id: ServerId, header: Bind, segment: Segment) {
+    pub(super) fn adopt(&mut self, from: usize, id: ServerId, header: Bind, segment: Segment) {
         let server = self.servers.entry(id).or_default();
+        server.proxy = from;
         if let Some(held) = &mut server.held {
             if (held.header.epoch, held.header.seq) != (header.epoch, header.seq) {
                 return;
@@ -147,14 +175,14 @@ impl World {
             }
             let next = held.next;
             if header.tell {
-                self.notify(What::Taken, &header, next);
+                self.notify(id, What::Taken, &header, next);
             }
             return self.take_in(id, segment);
         }
         let ended = server
             .ended
             .iter()
-            .any(|(epoch, ..)| header.epoch.wrapping_sub(*epoch) as i32 <= 0);
+            .any(|(bind, _)| header.epoch.wrapping_sub(bind.epoch) as i32 <= 0);
         if ended || segment.seq != header.seq {
             return;
         }
@@ -163,7 +191,7 @@ impl World {
         if refuses {
             self.refusals = self.refusals.saturating_sub(1);
             server.refused.push(header.epoch);
-            return self.notify(What::Refused { reason: 1 }, &header, header.ack);
+            return self.notify(id, What::Refused { reason: 1 }, &header, header.ack);
         }
         server.held = Some(Held {
             bytes: Vec::new(),
@@ -179,7 +207,8 @@ impl World {
         self.take_in(id, segment);
     }
 
-    fn notify(&mut self, what: What, bind: &Bind, ack: Seq) {
+    fn notify(&mut self, id: ServerId, what: What, bind: &Bind, ack: Seq) {
+        let proxy = self.servers.entry(id).or_default().proxy;
         let notice = Notice {
             what,
             key: key(),
@@ -187,7 +216,7 @@ impl World {
             seq: bind.seq,
             ack,
         };
-        self.put(Packet::ToOwner(Event::Notice(notice)));
+        self.put(Packet::ToOwner(proxy, Event::Notice(notice)));
     }
 
     pub(super) fn take_in(&mut self, id: ServerId, segment: Segment) {
@@ -211,6 +240,7 @@ impl World {
         }
         let stream: Vec<u8> = held.bytes.iter().map_while(|byte| *byte).collect();
         held.next = held.header.seq + stream.len() as u32;
+        self.client.delivered = self.client.delivered.max((held.next - FIRST) as usize);
         held.fin |= segment.flags.contains(Flags::FIN);
         while let Some(length) = whole_request(&stream[held.read..]) {
             let request = &self.requests[self.executed.len()];
@@ -248,7 +278,7 @@ impl World {
         let header = held.header;
         held.waited_for &= !is_ready;
         if is_ready {
-            self.notify(What::Ready, &header, header.ack);
+            self.notify(id, What::Ready, &header, header.ack);
         }
         self.put(packet);
     }
@@ -258,8 +288,9 @@ impl World {
         ids.into_iter().for_each(|id| self.answer(id));
     }
 
-    pub(super) fn release(&mut self, id: ServerId, request: Release) {
+    pub(super) fn release(&mut self, from: usize, id: ServerId, request: Release) {
         let server = self.servers.entry(id).or_default();
+        server.proxy = from;
         let outcome = match &mut server.held {
             Some(held) if (held.header.epoch, held.header.seq) == (request.epoch, request.seq) => {
                 if request.requests.wrapping_sub(held.header.requests) as i32 > 0 {
@@ -273,7 +304,7 @@ impl World {
                     && complete
                 {
                     let ack = held.written;
-                    server.ended.push((request.epoch, request.seq, ack));
+                    server.ended.push((held.header, ack));
                     server.held = None;
                     Outcome::Released { ack }
                 } else {
@@ -284,13 +315,16 @@ impl World {
             _ => match server
                 .ended
                 .iter()
-                .find(|(epoch, seq, _)| (*epoch, *seq) == (request.epoch, request.seq))
+                .find(|(bind, _)| (bind.epoch, bind.seq) == (request.epoch, request.seq))
             {
-                Some((.., ack)) => Outcome::Released { ack: *ack },
+                Some((_, ack)) => Outcome::Released { ack: *ack },
                 None => Outcome::Unknown,
             },
         };
-        self.put(Packet::ToOwner(Event::Answer(request.answer(outcome))));
+        self.put(Packet::ToOwner(
+            from,
+            Event::Answer(request.answer(outcome)),
+        ));
     }
 }
 

@@ -1,0 +1,173 @@
+//! Several proxies: one decides, and another one later.
+
+use baton_wire::{Fate, Known};
+
+use super::*;
+
+impl World {
+    /// So many proxies, of which another one decides in so many percent of all steps.
+    pub(super) fn share(&mut self, proxies: usize, changes: u64) {
+        self.changes = changes;
+        while self.proxies.len() < proxies {
+            let limits = self.limits();
+            self.proxies.push(Bench::new(limits));
+        }
+        for proxy in &mut self.proxies {
+            // Whichever servers `ByPath` may choose.
+            let servers = (0..5).flat_map(|i| (1..4).map(move |pool| ServerId(10 * i + pool)));
+            proxy.decide.holders = servers.map(Target::Server).collect();
+        }
+        self.follow(TERM);
+    }
+
+    /// Another one decides, or the same one again.
+    pub(super) fn change(&mut self) {
+        if self.is_anything_promised() {
+            return;
+        }
+        // First the one before stops, and what it has said arrives or is lost: that is what half an interval is for.
+        let until = self.proxies[0].now.mono;
+        let view = self.view(self.owner, self.proxies[self.owner].term, until);
+        self.proxies[self.owner].owner.follow(view);
+        let (told, others) = std::mem::take(&mut self.packets)
+            .into_iter()
+            .partition(|(_, packet)| matches!(packet, Packet::Bind(..) | Packet::Release(..)));
+        self.packets = others;
+        let told: Vec<(Duration, Packet)> = told;
+        for (_, packet) in told {
+            let is_lost = self.chance(2) == 0;
+            match packet {
+                Packet::Bind(from, to, header, segment) if !is_lost => {
+                    self.adopt(from, to, header, segment);
+                }
+                Packet::Release(from, to, request) if !is_lost => self.release(from, to, request),
+                _ => {}
+            }
+        }
+        let (owner, how) = (self.owner, self.chance(3));
+        if how > 0 {
+            let fresh = Bench::new(self.limits());
+            let bench = &mut self.proxies[owner];
+            bench.owner = fresh.owner;
+            if how == 1 {
+                bench.entries = Entries::default();
+            }
+        }
+        self.owner = self.chance(self.proxies.len() as u64) as usize;
+        self.follow(
+            self.proxies[0]
+                .now
+                .clock_ms
+                .wrapping_add(self.random as u32 % 1000),
+        );
+    }
+
+    fn limits(&self) -> Limits {
+        let patient = Duration::from_secs(10_000);
+        Limits {
+            head_wait: patient,
+            release_timeout: patient,
+            max_held_bytes: 64 * 12_000,
+            ..limits()
+        }
+    }
+
+    /// The client was told that something has arrived which only its proxy has.
+    fn is_anything_promised(&self) -> bool {
+        let delivered = FIRST + self.client.delivered as u32;
+        let is_early = |packet: &Packet| matches!(packet, Packet::ToClient { ack, .. } if ack.after(delivered));
+        let passed = |packet: &Packet| matches!(packet, Packet::Pass(..));
+        self.client.acknowledged > self.client.delivered
+            || self
+                .packets
+                .iter()
+                .any(|(_, packet)| is_early(packet) || passed(packet))
+    }
+
+    fn follow(&mut self, term: u32) {
+        for proxy in 0..self.proxies.len() {
+            let view = self.view(proxy, term, Duration::MAX);
+            self.proxies[proxy].term = term;
+            self.proxies[proxy].owner.follow(view);
+        }
+    }
+
+    fn view(&self, proxy: usize, term: u32, until: Duration) -> View {
+        let address = |proxy: usize| [10, 77, 0, 11 + proxy as u8].into();
+        View {
+            term,
+            until,
+            proxies: (0..self.proxies.len()).map(address).collect(),
+            own: Some(PeerId(proxy as u16)),
+            live: (0..self.proxies.len() as u16).map(PeerId).collect(),
+            owners: vec![self.owner as u8; crate::SLOTS].into(),
+        }
+    }
+
+    pub(super) fn pass(&mut self, proxy: usize, segment: Segment, hops: u8) {
+        assert_ne!(proxy, self.owner);
+        if hops < 2 {
+            // What is handed over comes this way, too.
+            let at = self.proxies[0].now.mono;
+            self.packets.push((at, Packet::Pass(self.owner, segment)));
+        }
+    }
+
+    /// The others are told, now and then.
+    pub(super) fn replicate(&mut self, proxy: usize, entry: Entry) {
+        for other in 0..self.proxies.len() {
+            if other != proxy && self.chance(2) == 0 {
+                self.put(Packet::Replica(other, Entry { term: 0, ..entry }));
+            }
+        }
+    }
+
+    /// The newer one counts.
+    pub(super) fn replica(&mut self, proxy: usize, told: Entry) {
+        let entries = &mut self.proxies[proxy].entries.0;
+        let is_newer = entries.get(&key()).is_none_or(|entry| {
+            let stage = |entry: &Entry| (entry.bound.is_none(), entry.requests);
+            match Seq(told.epoch) - Seq(entry.epoch) {
+                0 => stage(&told) > stage(entry),
+                ahead => ahead > 0,
+            }
+        });
+        if is_newer && told.epoch != 0 {
+            entries.insert(key(), told);
+        }
+    }
+
+    /// An agent is asked.
+    pub(super) fn ask(&mut self, from: usize, id: ServerId, ask: Ask) {
+        let server = self.servers.entry(id).or_default();
+        server.proxy = from;
+        let known = |bind: &Bind, next| Known {
+            timestamps: bind.timestamps,
+            sack: bind.sack,
+            scales: bind.scales,
+            pinned: bind.pinned,
+            mss: bind.mss,
+            epoch: bind.epoch,
+            seq: bind.seq,
+            ack: bind.ack,
+            boundary: bind.boundary,
+            requests: bind.requests,
+            bodiless: bind.bodiless,
+            next,
+        };
+        let fate = match (&server.held, server.ended.last()) {
+            (Some(held), _) => Fate::Held(known(&held.header, held.written)),
+            (None, Some((bind, ack))) => Fate::Released(known(bind, *ack)),
+            (None, None) => Fate::Unknown,
+        };
+        let truth = ask.answer(fate);
+        let from_it = Target::Server(id);
+        self.put(Packet::ToOwner(
+            from,
+            Event::Truth {
+                from: from_it,
+                truth,
+            },
+        ));
+    }
+}
