@@ -85,7 +85,7 @@ impl World {
                     self.owner(proxy, fresh(segment));
                 }
                 true => {
-                    if segment.payload.len() % 2 == 0 {
+                    if segment.payload.len().is_multiple_of(2) {
                         bench.expect();
                     }
                     self.owner(proxy, doubtful(segment));
