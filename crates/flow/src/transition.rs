@@ -448,6 +448,8 @@ impl<D: Decide> Transition<'_, D> {
             let is_elsewhere = matches!(to, Target::Peer(_));
             if !is_elsewhere && entry.needs_header(segment.seq, segment.payload_end()) {
                 if segment.seq == entry.bind_seq {
+                    // An old copy acknowledges less than the server before has had acknowledged.
+                    segment.ack = segment.ack.latest(entry.bind_ack);
                     self.tell_round_trip(entry, &mut segment);
                 }
                 self.count(Counter::SentAgain);
