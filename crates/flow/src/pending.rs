@@ -205,8 +205,10 @@ impl Pending {
 
     fn beginning(&self, length: usize) -> Option<Segment> {
         let bytes = self.bytes.contiguous().get(..length)?;
+        let fin = self.fin == Some(self.start + length as u32);
         (!bytes.is_empty()).then(|| Segment {
             seq: self.start,
+            flags: Flags::ACK | if fin { Flags::FIN } else { Flags(0) },
             payload: Bytes::copy_from_slice(bytes),
             ..self.newest.clone()
         })
