@@ -475,7 +475,9 @@ impl Engine {
             let Some((key, holder)) = self.lost.pop_front() else {
                 return;
             };
-            if self.view.is_own(&key) && self.chooser.is_out(holder) {
+            // Who hears no majority may be the one that is cut off.
+            let decides = self.view.decides(baton_kernel::monotonic()) && self.view.is_own(&key);
+            if decides && self.chooser.is_out(holder) {
                 self.handle(Event::Lost { key, holder });
             }
         }

@@ -1,8 +1,9 @@
 //! The engine among the cluster's other proxies: who owns which flows, what they tell, and what they ask.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use baton_flow::{Entry, Table as _, Target, View};
+use baton_flow::{Entry, Standing, Table as _, Target, View};
 use baton_kernel::{Clock, abi, monotonic};
 use baton_wire::{Ask, Fate, Known, Replica, Scales};
 
@@ -19,7 +20,11 @@ impl Engine {
             self.clock = clock;
             self.clocks.send_replace(clock);
         }
-        let view = members.view();
+        let mut view = members.view().clone();
+        if view.own.is_some() && self.is_settling() {
+            view.until = Duration::ZERO;
+        }
+        let view = &view;
         let ready = view.own.is_none() || members.state().ready;
         let nodes = self.present(view);
         let is_news = *view != self.view
@@ -28,6 +33,19 @@ impl Engine {
         if is_news {
             self.follow(view.clone(), nodes, ready);
         }
+    }
+
+    /// Whether no server can be used, but only because those that are heard again have yet to let go of what was taken from them: that takes a
+    /// moment, and is no reason to refuse requests.
+    fn is_settling(&self) -> bool {
+        let mut returns = false;
+        for (_, standing, _) in self.heartbeats.members.agents() {
+            if standing.is_in() {
+                return false;
+            }
+            returns |= standing == Standing::Returning;
+        }
+        returns
     }
 
     /// The proxies that are there and know enough, this one included; nobody, if it is alone.
