@@ -19,6 +19,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut, OpenMapMut, libbpf_sys};
 use nix::libc;
@@ -33,6 +35,9 @@ const FILE_SYSTEM: &str = "/sys/fs/bpf";
 const SETTINGS: &str = "settings-";
 /// Of the layouts of what is pinned.
 const LAYOUT: &str = env!("BATON_LAYOUT");
+/// A process that was killed just now may take so long to let go of its lock.
+const DYING: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// asm-generic/socket.h
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
@@ -285,12 +290,18 @@ fn lock(place: &Path, node: &str) -> Result<File> {
         source,
     };
     let lock = File::open(place).map_err(error)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(Error::Running {
-            node: node.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(error(source)),
+    let since = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if since.elapsed() < DYING => thread::sleep(LOOK_AGAIN),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Running {
+                    node: node.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(error(source)),
+        }
     }
 }
 
