@@ -8,13 +8,14 @@ use super::moments::{asked_once, small, soon};
 use super::nodes::{PATIENCE, lose};
 use crate::client::{Expected, Request};
 use crate::cluster::{Lab, wait_until};
-use crate::impair::frame::{Segment, datagram, destination};
+use crate::impair::frame::{datagram, destination};
 use crate::impair::{Fate, Way};
 use crate::report::Counts;
 use crate::scenarios::SERVERS;
 
-/// Where nodes hear each other, and the kind of message by which a server lets go (docs/wire.md).
+/// Where nodes hear each other, and kinds of messages (docs/wire.md).
 const CLUSTER_PORT: u16 = 6950;
+const BIND: u8 = 1;
 const RELEASE_ANSWER: u8 = 4;
 
 /// What never arrives before the cable is cut.
@@ -32,13 +33,10 @@ pub(super) fn cut(lab: &mut Lab, counts: &mut Counts, lost: Lost) -> anyhow::Res
     let sees = Arc::clone(&seen);
     let server = lab.hardware_address(SERVERS[1])?;
     let ruled = lab.tap(&owner)?.rule(move |way, frame| {
+        let kind = *datagram(frame, CLUSTER_PORT)?.get(3)?;
         let hit = match lost {
-            Lost::ReleaseAnswer => *datagram(frame, CLUSTER_PORT)?.get(3)? == RELEASE_ANSWER,
-            Lost::Bind => {
-                way == Way::FromHost
-                    && destination(frame)? == server
-                    && !Segment::of(frame)?.payload.is_empty()
-            }
+            Lost::ReleaseAnswer => kind == RELEASE_ANSWER,
+            Lost::Bind => kind == BIND && way == Way::FromHost && destination(frame)? == server,
         };
         hit.then(|| {
             sees.fetch_add(1, Ordering::Relaxed);
