@@ -402,7 +402,8 @@ static __always_inline int to_vip(struct __sk_buff *skb, struct packet *p, const
 		if (verdict >= 0)
 			return verdict;
 	}
-	if (!entry)
+	/* What a process that is gone was to decide, another proxy may have decided meanwhile. */
+	if (!entry || (entry->state == FLOW_PENDING && entry->term != own_term() && !p->payload_length && !(p->flags & (TCP_FIN | TCP_RST))))
 		return unknown(skb, p, &head);
 	if (entry->state == FLOW_RESET)
 		return answer_reset(skb, p, entry);

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use super::load::{MIXED, under_load};
 use super::moments::{asked_once, soon};
@@ -18,6 +18,8 @@ const PART: usize = 10_000_000;
 /// An echo that takes longer has met a pause: less than a client's shortest retransmission timeout.
 const PAUSE: Duration = Duration::from_millis(150);
 const ECHOES: usize = 20;
+/// Of three proxies one has a third of the connections.
+const TRIES: usize = 60;
 /// Between the end of a process and the start of the next.
 const DOWN: Duration = Duration::from_millis(700);
 
@@ -37,15 +39,18 @@ pub(super) fn ends(
 ) -> anyhow::Result<String> {
     let file = lab.content.file(file)?;
     let (mut asking, owner) = asked_once(lab, counts)?;
-    // The others may be anybody's: it is all the same if there is one proxy, and there are as many processes as proxies.
-    let before = Before::now(lab, Trace::Decided)?;
-    let mut socket = Socket::open(Connection::to_vip(lab)?, POOLS[1])?;
-    socket.echo(1, 1000)?;
-    let mut download = Connection::to_vip(lab)?;
+    let mut socket = of_owner(lab, &owner, |connection| {
+        let mut socket = Socket::open(connection, POOLS[1])?;
+        socket.echo(1, 1000)?;
+        Ok(socket)
+    })?;
     let name = file.path.file_name().unwrap_or_default();
-    download.send(&Request::new("GET", format!("/a/{}", name.display())))?;
-    let mut answer = download.head()?;
-    before.one_moved(lab)?;
+    let request = Request::new("GET", format!("/a/{}", name.display()));
+    let (mut download, mut answer) = of_owner(lab, &owner, |mut connection| {
+        connection.send(&request)?;
+        let answer = connection.head()?;
+        Ok((connection, answer))
+    })?;
 
     match end {
         End::Killed => lab.kill_node(&owner)?,
@@ -96,6 +101,22 @@ pub(super) fn ends(
         slowest.as_millis(),
         took.as_secs_f64()
     ))
+}
+
+/// Connections are opened until this proxy decides about one.
+fn of_owner<T>(
+    lab: &Lab,
+    owner: &str,
+    open: impl Fn(Connection) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    for _ in 0..TRIES {
+        let before = Before::now(lab, Trace::Decided)?;
+        let opened = open(Connection::to_vip(lab)?)?;
+        if before.one_moved(lab)? == owner {
+            return Ok(opened);
+        }
+    }
+    bail!("{owner} decides about none of {TRIES} connections")
 }
 
 /// Each proxy's process ends and is started again, several times, while transfers of all kinds run.
