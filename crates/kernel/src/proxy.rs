@@ -156,6 +156,18 @@ impl Flows {
         Ok(found)
     }
 
+    /// Forgets flows. Returns how many.
+    pub fn forget(&self, is_meant: impl Fn(&FlowKey, &flow_entry) -> bool) -> Result<usize> {
+        let mut gone = Vec::new();
+        self.0.visit(|key, entry| {
+            if key_from_bytes(key).is_some_and(|key| is_meant(&key, &entry)) {
+                gone.push(key.to_vec());
+            }
+        })?;
+        gone.iter().for_each(|key| self.0.remove(key));
+        Ok(gone.len())
+    }
+
     /// All flows of the moment.
     pub fn all(&self) -> Result<Vec<(FlowKey, flow_entry)>> {
         let mut all = Vec::new();
@@ -212,6 +224,7 @@ impl Proxy {
             pins.reuse("punts", &mut open.maps.punts)?;
             pins.reuse("changes", &mut open.maps.changes)?;
             pins.reuse("rounds", &mut open.maps.rounds)?;
+            pins.reuse("membership", &mut open.maps.membership)?;
         }
         let skel = open.load().map_err(refused)?;
         if let Some(pins) = &pins {
@@ -224,6 +237,7 @@ impl Proxy {
                 ("punts", &maps.punts),
                 ("changes", &maps.changes),
                 ("rounds", &maps.rounds),
+                ("membership", &maps.membership),
             ];
             pins.keep(&tables, &maps.data_settings)?;
         }

@@ -82,6 +82,19 @@ impl View {
         self.membership.put(&KEY, &shown)
     }
 
+    /// How it sees it now.
+    pub fn seen(&self) -> Option<Membership> {
+        let seen = self.membership.lookup(&KEY)?;
+        Some(Membership {
+            decide_until: Duration::from_nanos(seen.decide_until_ns),
+            term: seen.term,
+            own: seen.own,
+            ready: seen.ready != 0,
+            count: seen.count,
+            owners: seen.owners.to_vec(),
+        })
+    }
+
     /// Flows that change from now on are told once more ([`Proxy::changes`](crate::Proxy::changes)): to be called before they are read.
     pub fn next_round(&mut self) -> Result<()> {
         self.round = self.round.wrapping_add(1).max(1);

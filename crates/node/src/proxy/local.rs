@@ -8,7 +8,7 @@ use anyhow::Result;
 use baton_kernel::{Backend, Counters, Queue, Service, Settings, Told};
 use baton_relay::{Limits, Stats, serve};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 
 use crate::backend::{REMEMBER, has_socket};
 use crate::config::Config;
@@ -25,13 +25,14 @@ pub(super) struct LocalRelay {
 }
 
 impl LocalRelay {
+    /// Has the kernel check its agent's program, which takes a while, beside other things.
+    pub(super) fn load(config: &Config, settings: &Settings) -> JoinHandle<Result<Backend>> {
+        let (settings, flows) = (anywhere(settings), config.proxy.max_flows);
+        spawn_blocking(move || Ok(Backend::load(&settings, flows, None)?))
+    }
+
     /// Listens, and adopts what is sent to it.
-    pub(super) fn start(
-        context: &Context,
-        config: &Config,
-        settings: &Settings,
-    ) -> Result<LocalRelay> {
-        let agent = Backend::load(&anywhere(settings), config.proxy.max_flows, None)?;
+    pub(super) fn start(agent: Backend, context: &Context, config: &Config) -> Result<LocalRelay> {
         let (limits, receiver) = watch::channel(config.relay);
         let dispatch = Arc::new(ByPolicy::new(
             context.config.clone(),

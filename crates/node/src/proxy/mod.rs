@@ -33,7 +33,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use baton_kernel::{Clock, Pins, Sizes};
+use baton_kernel::abi::{flow_entry, flow_flags, flow_state};
+use baton_kernel::{Clock, Membership, Pins, Sizes};
+use baton_packet::FlowKey;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
@@ -73,7 +75,18 @@ pub async fn run(mut context: Context) -> Result<()> {
         known_requests: config.proxy.known_requests,
         known_key: rand::random(),
     };
+    let agent = LocalRelay::load(&config, &settings);
     let mut program = baton_kernel::Proxy::load(&settings, sizes, pins)?;
+    if let Some(seen) = program.view()?.seen().filter(|seen| seen.count > 1) {
+        let now = baton_kernel::monotonic();
+        let forgotten = program
+            .flows()
+            .forget(|key, entry| may_be_outdated(&seen, now, key, entry))?;
+        tracing::info!(
+            forgotten,
+            "flows that other proxies have decided about, or may have"
+        );
+    }
     let vips = program.vips()?;
     let mut slots = Slots::found(&program.servers()?, &program.peers()?, &vips, &config);
     let mut addresses = Addresses::new()?;
@@ -91,7 +104,7 @@ pub async fn run(mut context: Context) -> Result<()> {
         sysctls.keep_addresses_quiet("all")?;
     }
     addresses.hold(&plan.placed).await?;
-    let mut local = LocalRelay::start(&context, &config, &settings)?;
+    let mut local = LocalRelay::start(agent.await??, &context, &config)?;
     apply(&program, &plan)?;
 
     let numbers = Arc::new(Numbers::new(program.counters()?, local.counters()?));
@@ -258,6 +271,15 @@ async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
     }
 }
 
+/// Whether another proxy may have decided about a flow while no process was here to hear of it. A packet without entry goes to who decides for it,
+/// and who does asks the agents.
+fn may_be_outdated(seen: &Membership, now: Duration, key: &FlowKey, entry: &flow_entry) -> bool {
+    let is_here = entry.flags & flow_flags::LOCAL != 0 || entry.state == flow_state::RESET;
+    let owner = seen.owners.get(usize::from(baton_flow::slot(key)));
+    let is_own = owner == Some(&seen.own) && now < seen.decide_until;
+    !is_here && !is_own
+}
+
 /// For how long the client of a flow was silent that is lost because its server has been out for so long. Whose client was heard just now has a
 /// server that is there, whatever the heartbeats say. Who waits for nothing is in no hurry: the server may only have been held up.
 fn lost_when_silent(interval: Duration, out_for: Duration) -> Range<Duration> {
@@ -303,6 +325,42 @@ fn apply(program: &baton_kernel::Proxy, plan: &Plan) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_may_have_decided_is_forgotten() {
+        let key = FlowKey::new(
+            "10.0.0.1:1".parse().unwrap(),
+            "10.0.0.2:80".parse().unwrap(),
+        );
+        let until = Duration::from_secs(10);
+        let seen = |own| Membership {
+            decide_until: until,
+            term: 1,
+            own,
+            ready: true,
+            count: 2,
+            owners: vec![1; baton_flow::SLOTS],
+        };
+        let entry = |state, flags| flow_entry {
+            state,
+            flags,
+            ..flow_entry::default()
+        };
+        let bound = entry(flow_state::BOUND, 0);
+        let forgotten = |own, now, entry| may_be_outdated(&seen(own), now, &key, entry);
+        let (before, after) = (until - Duration::from_secs(1), until);
+        assert!(!forgotten(1, before, &bound), "its own");
+        assert!(forgotten(1, after, &bound), "its time was over");
+        assert!(forgotten(0, before, &bound), "another's");
+        let kept = [
+            entry(flow_state::BOUND, flow_flags::LOCAL),
+            entry(flow_state::RESET, 0),
+        ];
+        assert!(
+            kept.iter()
+                .all(|kept| !may_be_outdated(&seen(0), after, &key, kept))
+        );
+    }
 
     #[test]
     fn idle_flows_are_lost_only_when_their_server_stays_out() {
