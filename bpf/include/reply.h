@@ -98,7 +98,10 @@ static __noinline int send_reply(struct __sk_buff *skb, struct packet *p, struct
 	else
 		check = fold_checksum(sum_pseudo_header(p, length) + (__u32)bpf_csum_diff(0, 0, r->tcp, sizeof(r->tcp), 0));
 	((struct tcphdr *)r->tcp)->check = check;
-	if (bpf_skb_change_tail(skb, p->l4 + length, 0) || write_reply_ip(skb, p, length))
+	/* Of what came in UDP by a virtual cable the kernel cuts no tail (skb->encapsulation stays): behind the IP packet it is padding. */
+	if (skb->len != p->l4 + length)
+		bpf_skb_change_tail(skb, p->l4 + length, 0);
+	if (write_reply_ip(skb, p, length))
 		return drop(COUNT_DROP_MALFORMED);
 	OPAQUE(length);
 	if (length < sizeof(struct tcphdr) || length > sizeof(r->tcp) ||
