@@ -69,14 +69,14 @@ impl Roll {
         called.clone()
     }
 
-    /// Whether no other proxy that is heard takes this one for live any more.
+    /// Whether no other proxy that is heard, and stays, takes this one for live any more.
     pub(crate) fn has_left(&self, own: IpAddr) -> bool {
         let nodes = self.called().nodes;
         let mut heard = nodes
             .values()
             .filter(|seen| seen.standing == Standing::Alive)
             .filter_map(|seen| seen.said.as_ref())
-            .filter(|said| said.role == Role::Proxy);
+            .filter(|said| said.role == Role::Proxy && !said.state.leaving);
         heard.all(|said| !said.nodes.contains(&own))
     }
 }

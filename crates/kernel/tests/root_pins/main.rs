@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use baton_kernel::abi::{flow_entry, flow_flags, flow_state, offer, served_flow, served_state};
-use baton_kernel::{Backend, Error, Injector, Pins, Proxy, Server, Service, Sizes, Via, Vip};
+use baton_kernel::{
+    Backend, Error, Injector, Membership, Pins, Proxy, Server, Service, Sizes, Via, Vip,
+};
 use baton_packet::FlowKey;
 use common::*;
 use nix::sched::{CloneFlags, unshare};
@@ -85,7 +87,13 @@ fn answers(injector: &Injector) -> bool {
 /// A process of the role proxy, as far as it is in the kernel.
 fn proxy(node: &str) -> Proxy {
     let pins = Pins::open(node, "proxy").unwrap();
-    Proxy::load(&settings(), SIZES, Some(pins)).unwrap()
+    alone(Proxy::load(&settings(), SIZES, Some(pins)).unwrap())
+}
+
+/// It shakes hands from now on.
+fn alone(proxy: Proxy) -> Proxy {
+    proxy.view().unwrap().show(&Membership::alone(1)).unwrap();
+    proxy
 }
 
 fn vip() -> Vip {
@@ -139,7 +147,7 @@ fn the_next_process_goes_on_with_what_is_there() {
         let mut ahead = settings();
         ahead.clock = ahead.clock.later(HOUR);
         let pins = Pins::open("goes-on", "proxy").unwrap();
-        let mut first = Proxy::load(&ahead, SIZES, Some(pins)).unwrap();
+        let mut first = alone(Proxy::load(&ahead, SIZES, Some(pins)).unwrap());
         first.set_vips(&[vip()]).unwrap();
         first.set_server(5, Some(server())).unwrap();
         first.flows().put(&key, &entry).unwrap();

@@ -3,15 +3,17 @@
 //! Tasks: one a role, and the admin server. All hold a [`Context`]; the loop here owns the other ends of its channels,
 //! and is the only one that listens to signals. A role that ends before it was told to ends the program.
 
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::admin::{self, Registry};
 use crate::checks::{self, Checks};
@@ -27,6 +29,9 @@ use crate::signals::{Ends, reloads};
 
 /// How long roles may take to undo what they did and to finish what they are at.
 const STOPPING: Duration = Duration::from_secs(15);
+
+/// A process that was killed has let go of its sockets after this time.
+const DYING: Duration = Duration::from_secs(1);
 
 /// Runs the node until SIGTERM or SIGINT.
 pub(crate) fn run(file: &Path) -> anyhow::Result<()> {
@@ -58,7 +63,7 @@ async fn node(file: &Path, config: Config, logging: &Logging) -> anyhow::Result<
 
     let mut tasks = JoinSet::new();
     if let Some(address) = admin {
-        let listener = TcpListener::bind(address).await;
+        let listener = listen(address).await;
         let listener =
             listener.with_context(|| format!("[node] admin {address} cannot be used"))?;
         let context = context.clone();
@@ -99,6 +104,19 @@ async fn node(file: &Path, config: Config, logging: &Logging) -> anyhow::Result<
         _ = ends.next() => Err(anyhow!("stopped before all roles had ended, by a second signal")),
     };
     outcome.and(stopped)
+}
+
+/// A process that was killed just now is waited for.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let end = Instant::now() + DYING;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
+                sleep(DYING / 50).await;
+            }
+            bound => return bound,
+        }
+    }
 }
 
 /// Takes a new configuration, or keeps the old one and says why.

@@ -60,7 +60,7 @@ const IDLE: Duration = Duration::from_secs(5);
 const IDLE_WAIT: Duration = Duration::from_secs(10);
 
 /// The others have so long to take over, at most.
-const LEAVE: Duration = Duration::from_secs(5);
+const LEAVE: Duration = Duration::from_secs(3);
 
 /// Runs until asked to stop; then what it attached and added is gone, or stays for the next process.
 pub async fn run(mut context: Context) -> Result<()> {
