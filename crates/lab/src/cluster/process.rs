@@ -101,8 +101,10 @@ impl Process {
     /// When it does not go.
     pub(crate) fn kill(&self, patience: Duration) -> anyhow::Result<()> {
         self.signal(Signal::SIGKILL);
+        // With all its threads: until then it has its sockets and locks.
         wait_until(&format!("{} is gone", self.what), patience, || {
-            Ok(!self.alive())
+            let status = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
+            Ok(status != Ok(WaitStatus::StillAlive) && !self.alive())
         })
     }
 }

@@ -87,6 +87,11 @@ impl Rules {
     }
 }
 
+/// Three heartbeats in a row are missed, and one is late.
+fn detection(interval: Duration) -> Duration {
+    interval * 4
+}
+
 /// The servers of handoff pools, by node.
 fn agents(config: &Config) -> BTreeMap<IpAddr, Arc<str>> {
     let pools = config.policy.pools().iter();
@@ -178,6 +183,9 @@ impl Orders {
             let engine = queues.map(|(punts, relay, changes)| Engine {
                 punts,
                 relay,
+                may_decide: false,
+                decides_since: Duration::ZERO,
+                detection: detection(rules.heartbeat_interval),
                 replication: Replication::new(rules.replicas, shown, changes),
                 view,
                 nodes,
@@ -250,6 +258,11 @@ pub(super) struct Engine {
     pub(super) replication: Replication,
     /// Who owns which flows.
     pub(super) view: View,
+    /// Whether the others agree that it may decide, and since when.
+    pub(super) may_decide: bool,
+    pub(super) decides_since: Duration,
+    /// So long a silent node is waited for.
+    pub(super) detection: Duration,
     /// Proxies that are there.
     pub(super) nodes: watch::Sender<Arc<[IpAddr]>>,
     pub(super) clocks: watch::Sender<Clock>,
@@ -514,6 +527,7 @@ impl Engine {
                 Order::Stop => return true,
                 Order::Lost(flows) => self.lost = flows.into(),
                 Order::Reload(rules) => {
+                    self.detection = detection(rules.heartbeat_interval);
                     let members = &mut self.heartbeats.members;
                     members.set_interval(rules.heartbeat_interval);
                     members.expect(baton_kernel::monotonic(), rules.nodes());

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use baton_flow::{Entry, Standing, Table as _, Target, View};
+use baton_flow::{Entry, Table as _, Target, View};
 use baton_kernel::{Clock, abi, monotonic};
 use baton_wire::{Ask, Fate, Known, Replica, Scales};
 
@@ -20,8 +20,12 @@ impl Engine {
             self.clock = clock;
             self.clocks.send_replace(clock);
         }
-        let mut view = members.view().clone();
-        if view.own.is_some() && self.is_settling() {
+        let (now, mut view) = (monotonic(), members.view().clone());
+        if !self.may_decide && view.decides(now) {
+            self.decides_since = now;
+        }
+        self.may_decide = view.decides(now);
+        if view.own.is_some() && self.is_settling(now) {
             view.until = Duration::ZERO;
         }
         let view = &view;
@@ -35,17 +39,11 @@ impl Engine {
         }
     }
 
-    /// Whether no server can be used, but only because those that are heard again have yet to let go of what was taken from them: that takes a
-    /// moment, and is no reason to refuse requests.
-    fn is_settling(&self) -> bool {
-        let mut returns = false;
-        for (_, standing, _) in self.heartbeats.members.agents() {
-            if standing.is_in() {
-                return false;
-            }
-            returns |= standing == Standing::Returning;
-        }
-        returns
+    /// Whether this proxy, which may decide again, has not had the time to hear whether all servers are still there, and to have them let go of
+    /// what it took from them: what they have is not lost yet.
+    fn is_settling(&self, now: Duration) -> bool {
+        let mut agents = self.heartbeats.members.agents();
+        now < self.decides_since + self.detection && agents.any(|(_, at, _)| !at.is_in())
     }
 
     /// The proxies that are there and know enough, this one included; nobody, if it is alone.
