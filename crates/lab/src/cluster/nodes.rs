@@ -12,6 +12,7 @@ use super::baton::{ADMIN, configuration};
 use super::lab::Lab;
 use super::options::Mechanism;
 use super::process::Process;
+use super::serve::end_of;
 use super::wait::wait_until;
 use crate::command;
 use crate::topology::Host;
@@ -188,6 +189,11 @@ impl Lab {
             drain.arg("--undo");
         }
         command::run(&mut drain).map(drop)
+    }
+
+    /// The end of what a node has said.
+    pub(crate) fn last_words(&self, host: &str) -> String {
+        end_of(&self.dir(host).join(LOG))
     }
 
     fn exposition(&self, host: &str) -> anyhow::Result<String> {

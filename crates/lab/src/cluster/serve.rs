@@ -97,7 +97,7 @@ impl Lab {
 }
 
 /// The last lines of a log, for an error.
-fn end_of(log: &Path) -> String {
+pub(super) fn end_of(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(10)..].join("\n")

@@ -246,6 +246,11 @@ impl<'a> Place<'a> {
             let lab = self.0.lab(ALL_ON)?;
             nodes::healed(lab)?;
             let told = run(lab, counts);
+            if told.is_err() {
+                for node in lab.nodes() {
+                    eprintln!("{} says:\n{}", node.name, lab.last_words(&node.name));
+                }
+            }
             let healed = nodes::healed(lab);
             let told = told?;
             healed.map(|()| told)
