@@ -219,6 +219,11 @@ impl Members {
                 peer.heard = peer.heard.map(|heard| heard + late);
             }
         }
+        if self.is_cut_off(now) {
+            let backends = self.peers.values_mut();
+            let backends = backends.filter(|peer| peer.role == Role::Backend);
+            backends.for_each(|peer| peer.excused = now);
+        }
         let mut changed = false;
         let own = self.own.interval;
         for peer in self.peers.values_mut() {
@@ -445,6 +450,14 @@ impl Members {
             self.view.owners = owners.into_iter().map(place).collect();
         }
         self.view.until = until;
+    }
+
+    /// Whether this proxy rather than all others is gone: it hears nobody, or no majority. It must not come back and reset the flows of servers
+    /// that it has not heard meanwhile.
+    fn is_cut_off(&self, now: Duration) -> bool {
+        let newest = self.peers.values().filter_map(|peer| peer.heard).max();
+        let hears = newest.is_some_and(|heard| now < heard + self.own.interval * 3 / 2);
+        self.view.own.is_some() && is_open(self.own.state) && (!hears || now >= self.view.until)
     }
 
     /// Whether all that are expected are heard, or have had the time that it takes to find out that they are not there. Before, this node does

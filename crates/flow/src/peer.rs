@@ -21,6 +21,8 @@ pub(crate) struct Peer {
     /// When it was first known.
     pub(crate) since: Duration,
     pub(crate) heard: Option<Duration>,
+    /// Its silence until then says nothing: this node itself was cut off.
+    pub(crate) excused: Duration,
     /// Its newest sequence number, and when it came.
     pub(crate) newest: Option<(u64, Duration)>,
     /// The newest that came with a proof.
@@ -51,6 +53,7 @@ impl Peer {
             expected: false,
             since: now,
             heard: None,
+            excused: Duration::ZERO,
             newest: None,
             proved: 0,
             interval: Duration::ZERO,
@@ -105,7 +108,7 @@ impl Peer {
     pub(crate) fn expiry(&self, own: Duration) -> Duration {
         let silence = detection(own.max(self.interval));
         match self.heard {
-            Some(heard) => heard + silence,
+            Some(heard) => heard.max(self.excused) + silence,
             None => self.since + silence.max(FIRST_HEARING),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use baton_wire::{Accepts, Heartbeat, Role, State};
 use proptest::prelude::*;
 
-use crate::{Members, PeerId, View};
+use crate::{Members, PeerId, Standing, View};
 
 const INTERVAL: Duration = Duration::from_millis(200);
 const MS: Duration = Duration::from_millis(1);
@@ -240,6 +240,37 @@ fn world(proxies: usize, backends: usize, random: u64) -> World {
     let mut world = World::new(proxies, backends, random);
     world.introduce();
     world
+}
+
+#[test]
+fn a_proxy_that_was_cut_off_does_not_take_the_servers_for_dead() {
+    for random in 0..20 {
+        let mut world = World::new(3, 2, random);
+        world.introduce();
+        world.pass(Duration::from_secs(5));
+        let standings = |world: &World| -> Vec<Standing> {
+            let all = world.nodes[1].members.all();
+            let servers = all.filter(|(node, ..)| [address(3), address(4)].contains(node));
+            servers.map(|(_, standing, _)| standing).collect()
+        };
+        assert_eq!(standings(&world), [Standing::Alive; 2]);
+        world.nodes[1].side = 1;
+        for _ in 0..1500 + random {
+            world.pass(MS);
+            assert_eq!(standings(&world), [Standing::Alive; 2]);
+        }
+        assert!(!world.nodes[1].members.view().decides(world.now));
+        world.nodes[1].side = 0;
+        for _ in 0..3000 {
+            world.pass(MS);
+            assert_eq!(standings(&world), [Standing::Alive; 2]);
+        }
+        assert!(world.nodes[1].members.view().decides(world.now));
+        // A server that dies then is missed.
+        world.nodes[3].is_up = false;
+        world.pass(Duration::from_secs(1));
+        assert_eq!(standings(&world), [Standing::Silent, Standing::Alive]);
+    }
 }
 
 #[test]
