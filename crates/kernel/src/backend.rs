@@ -39,9 +39,18 @@ impl Leases {
     }
 }
 
+/// Which of its programs an agent has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parts {
+    Ingress,
+    Both,
+    BothAndLog,
+}
+
 /// The agent's programs and tables.
 pub struct Backend {
     skel: BackendSkel<'static>,
+    parts: Parts,
     links: Vec<OwnedFd>,
     pins: Option<Pins>,
     services: Table<abi::service>,
@@ -62,7 +71,7 @@ impl Backend {
     /// Loads the programs; they see no packet before [`attach`](Backend::attach). With `pins`, what is known of flows, proxies and services is
     /// what was left there, and what is attached stays when this is dropped.
     pub fn load(settings: &Settings, max_flows: u32, pins: Option<Pins>) -> Result<Backend> {
-        Backend::with(settings, max_flows, pins, false)
+        Backend::with(settings, max_flows, pins, Parts::Both)
     }
 
     /// The same, and what an access log is written from is told ([`accesses`](Backend::accesses)).
@@ -71,10 +80,21 @@ impl Backend {
         max_flows: u32,
         pins: Option<Pins>,
     ) -> Result<Backend> {
-        Backend::with(settings, max_flows, pins, true)
+        Backend::with(settings, max_flows, pins, Parts::BothAndLog)
     }
 
-    fn with(settings: &Settings, max_flows: u32, pins: Option<Pins>, log: bool) -> Result<Backend> {
+    /// Without what follows the answers, which the kernel takes longest to check: no flow is ever released.
+    pub fn load_adopting(settings: &Settings, max_flows: u32) -> Result<Backend> {
+        Backend::with(settings, max_flows, None, Parts::Ingress)
+    }
+
+    fn with(
+        settings: &Settings,
+        max_flows: u32,
+        pins: Option<Pins>,
+        parts: Parts,
+    ) -> Result<Backend> {
+        let log = parts == Parts::BothAndLog;
         let refused = |source| Error::Load {
             role: "backend",
             source,
@@ -97,6 +117,10 @@ impl Backend {
         if !log {
             let least = 4096; // a page: the smallest ring buffer
             open.maps.accesses.set_max_entries(least).map_err(refused)?;
+        }
+        if parts == Parts::Ingress {
+            open.progs.backend_egress.set_autoload(false);
+            open.progs.backend_inject.set_autoload(false);
         }
         if let Some(pins) = &pins {
             pins.reuse("served", &mut open.maps.served)?;
@@ -121,18 +145,19 @@ impl Backend {
             services: Table::of("services", &skel.maps.services)?,
             served: Table::of("served", &skel.maps.served)?,
             links: Vec::new(),
+            parts,
             pins,
             skel,
         })
     }
 
-    /// Looks at what these interfaces, and no other, receive and, with `follow_answers`, at what they send: without, no flow is ever released.
-    pub fn attach(&mut self, interfaces: &[u32], follow_answers: bool) -> Result<()> {
+    /// Looks at what these interfaces, and no other, receive and send.
+    pub fn attach(&mut self, interfaces: &[u32]) -> Result<()> {
         for ifindex in interfaces {
             let (program, pins) = (&self.skel.progs.backend_ingress, self.pins.as_mut());
             self.links
                 .push(attach(program, *ifindex, Side::Ingress, pins)?);
-            if follow_answers {
+            if self.parts != Parts::Ingress {
                 let (program, pins) = (&self.skel.progs.backend_egress, self.pins.as_mut());
                 self.links
                     .push(attach(program, *ifindex, Side::Egress, pins)?);

@@ -215,12 +215,12 @@ fn an_agent_goes_on_too() {
         };
         first.set_services(&[service]).unwrap();
         first.put_flow(&key, &flow).unwrap();
-        first.attach(&[interface()], true).unwrap();
+        first.attach(&[interface()]).unwrap();
         drop(first);
         let mut second = agent();
         assert_eq!(second.vips().unwrap(), [at(VIP).ip()].into());
         assert_eq!(second.flow(&key).unwrap().epoch, 7);
-        second.attach(&[interface()], true).unwrap();
+        second.attach(&[interface()]).unwrap();
         second.detach().unwrap();
         assert_eq!(places("agent"), [""; 0].map(PathBuf::from));
     });

@@ -88,7 +88,7 @@ pub async fn run(mut context: Context) -> Result<()> {
     let log = options.map(|options| AccessLog::start(&program, options));
     let log = log.transpose()?;
     let lines = log.as_ref().map(AccessLog::numbers);
-    program.attach(&keys::interfaces(&config)?, true)?;
+    program.attach(&keys::interfaces(&config)?)?;
     let flows = Arc::new(AtomicU64::new(0));
     let mut buffers = Buffers::default();
     buffers.raise(&services_of(&config), config.backend.receive_buffer);

@@ -28,7 +28,7 @@ impl LocalRelay {
     /// Has the kernel check its agent's program, which takes a while, beside other things.
     pub(super) fn load(config: &Config, settings: &Settings) -> JoinHandle<Result<Backend>> {
         let (settings, flows) = (anywhere(settings), config.proxy.max_flows);
-        spawn_blocking(move || Ok(Backend::load(&settings, flows, None)?))
+        spawn_blocking(move || Ok(Backend::load_adopting(&settings, flows)?))
     }
 
     /// Listens, and adopts what is sent to it.
@@ -71,7 +71,7 @@ impl LocalRelay {
         relay.serve_vips(config)?;
         relay
             .agent
-            .attach(&[baton_kernel::interface_index("lo")?], false)?;
+            .attach(&[baton_kernel::interface_index("lo")?])?;
         Ok(relay)
     }
 
