@@ -1,7 +1,7 @@
 //! The thread that decides: events from the kernel and from back ends in, actions and heartbeats out. All thinking is in `baton-flow` and
 //! `baton-policy`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -85,11 +85,6 @@ impl Rules {
         let proxies = proxies.map(|node| (node, Role::Proxy));
         agents.chain(balancers).chain(proxies).collect()
     }
-}
-
-/// Three heartbeats in a row are missed, and one is late.
-fn detection(interval: Duration) -> Duration {
-    interval * 4
 }
 
 /// The servers of handoff pools, by node.
@@ -185,7 +180,8 @@ impl Orders {
                 relay,
                 may_decide: false,
                 decides_since: Duration::ZERO,
-                detection: detection(rules.heartbeat_interval),
+                trusted: BTreeSet::new(),
+                trusts: false,
                 replication: Replication::new(rules.replicas, shown, changes),
                 view,
                 nodes,
@@ -261,8 +257,9 @@ pub(super) struct Engine {
     /// Whether the others agree that it may decide, and since when.
     pub(super) may_decide: bool,
     pub(super) decides_since: Duration,
-    /// So long a silent node is waited for.
-    pub(super) detection: Duration,
+    /// Back ends that were there when it last decided for sure, and whether they are taken to be there still.
+    pub(super) trusted: BTreeSet<IpAddr>,
+    pub(super) trusts: bool,
     /// Proxies that are there.
     pub(super) nodes: watch::Sender<Arc<[IpAddr]>>,
     pub(super) clocks: watch::Sender<Clock>,
@@ -497,11 +494,11 @@ impl Engine {
     }
 
     /// Tells all that choose servers what is known of them now.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         self.readmit();
-        let health = Health::new(self.heartbeats.members.all(), |node| {
-            self.agents.contains_key(&node)
-        });
+        let nodes = self.heartbeats.members.all();
+        let nodes = nodes.map(|(node, at, said)| (node, self.taken_for(node, at), said));
+        let health = Health::new(nodes, |node| self.agents.contains_key(&node));
         let before = Arc::clone(&self.health.borrow());
         if *before != health {
             self.health.send_replace(Arc::new(health.clone()));
@@ -527,7 +524,6 @@ impl Engine {
                 Order::Stop => return true,
                 Order::Lost(flows) => self.lost = flows.into(),
                 Order::Reload(rules) => {
-                    self.detection = detection(rules.heartbeat_interval);
                     let members = &mut self.heartbeats.members;
                     members.set_interval(rules.heartbeat_interval);
                     members.expect(baton_kernel::monotonic(), rules.nodes());

@@ -3,13 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use baton_flow::{Entry, Table as _, Target, View};
+use baton_flow::{Entry, Standing, Table as _, Target, View};
 use baton_kernel::{Clock, abi, monotonic};
 use baton_wire::{Ask, Fate, Known, Replica, Scales};
 
 use super::engine::Engine;
 use super::numbers::Replicated;
 use super::replicas::merge;
+
+/// As long as `FIRST_HEARING` in crates/flow/src/peer.rs: a lost question for a link-layer address is asked again after a second.
+const HEARING: Duration = Duration::from_secs(3);
 
 impl Engine {
     /// Goes by what the heartbeats say now.
@@ -20,15 +23,18 @@ impl Engine {
             self.clock = clock;
             self.clocks.send_replace(clock);
         }
-        let (now, mut view) = (monotonic(), members.view().clone());
-        if !self.may_decide && view.decides(now) {
+        let (now, view) = (monotonic(), members.view());
+        let decides = view.decides(now);
+        if decides && !self.may_decide {
             self.decides_since = now;
         }
-        self.may_decide = view.decides(now);
-        if view.own.is_some() && self.is_settling(now) {
-            view.until = Duration::ZERO;
+        self.may_decide = decides;
+        let trusts = view.own.is_some() && (!decides || now < self.decides_since + HEARING);
+        if !trusts {
+            let present = members.agents().filter(|(_, at, _)| at.is_in());
+            self.trusted = present.map(|(node, ..)| node).collect();
         }
-        let view = &view;
+        let trusted_before = std::mem::replace(&mut self.trusts, trusts);
         let ready = view.own.is_none() || members.state().ready;
         let nodes = self.present(view);
         let is_news = *view != self.view
@@ -37,13 +43,19 @@ impl Engine {
         if is_news {
             self.follow(view.clone(), nodes, ready);
         }
+        if trusts != trusted_before {
+            self.publish();
+        }
     }
 
-    /// Whether this proxy, which may decide again, has not had the time to hear whether all servers are still there, and to have them let go of
-    /// what it took from them: what they have is not lost yet.
-    fn is_settling(&self, now: Duration) -> bool {
-        let mut agents = self.heartbeats.members.agents();
-        now < self.decides_since + self.detection && agents.any(|(_, at, _)| !at.is_in())
+    /// How a node is to be taken. What became silent for a proxy that was cut off, or that others took for that, is not lost for it: it must first
+    /// have had the time to be heard again.
+    pub(super) fn taken_for(&self, node: IpAddr, standing: Standing) -> Standing {
+        if self.trusts && self.trusted.contains(&node) {
+            Standing::Presumed
+        } else {
+            standing
+        }
     }
 
     /// The proxies that are there and know enough, this one included; nobody, if it is alone.
