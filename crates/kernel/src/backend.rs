@@ -250,6 +250,13 @@ impl Backend {
         Queue::of("accesses", &self.skel.maps.accesses)
     }
 
+    /// The leases and what the programs tell, of those that a process before has left: they go on while others are loaded.
+    pub fn left(pins: &Pins) -> Option<(Leases, Queue<Told>)> {
+        let leases = Table::from_handle("leases", pins.table("leases")?);
+        let told = Queue::from_handle("notices", pins.table("notices")?);
+        Some((Leases(leases), told))
+    }
+
     /// The leases.
     pub fn leases(&self) -> Result<Leases> {
         Ok(Leases(Table::of("leases", &self.skel.maps.leases)?))

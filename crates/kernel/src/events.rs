@@ -210,6 +210,14 @@ impl<E: Event> Queue<E> {
         })
     }
 
+    pub(crate) fn from_handle(table: &'static str, map: MapHandle) -> Queue<E> {
+        Queue {
+            table,
+            map,
+            event: PhantomData,
+        }
+    }
+
     /// Reads it, on the calling thread.
     pub fn open(self) -> Result<Events<E>> {
         Events::new(self.table, self.map)

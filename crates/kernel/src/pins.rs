@@ -105,6 +105,11 @@ impl Pins {
         Some(Clock::at_offset(settings.clock_offset_ms))
     }
 
+    /// A table that is there.
+    pub(crate) fn table(&self, table: &str) -> Option<MapHandle> {
+        MapHandle::from_pinned_path(self.place.join(table)).ok()
+    }
+
     /// Before the programs are loaded: they get the table that is there, however large it is.
     pub(crate) fn reuse(&self, table: &'static str, map: &mut OpenMapMut<'_>) -> Result<()> {
         let path = self.place.join(table);

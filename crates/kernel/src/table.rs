@@ -22,11 +22,15 @@ impl<V: Plain> Table<V> {
             table: name,
             source,
         })?;
-        Ok(Table {
+        Ok(Table::from_handle(name, map))
+    }
+
+    pub(crate) fn from_handle(name: &'static str, map: MapHandle) -> Table<V> {
+        Table {
             name,
             map,
             value: PhantomData,
-        })
+        }
     }
 
     pub(crate) fn lookup(&self, key: &[u8]) -> Option<V> {

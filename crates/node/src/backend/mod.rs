@@ -57,6 +57,18 @@ pub async fn run(mut context: Context) -> Result<()> {
     let pins = pins::open(&config, "backend")?;
     let left = pins.as_ref().and_then(Pins::clock);
     let clock = left.unwrap_or_else(Clock::start);
+    let look_again = Arc::new(Notify::new());
+    let findings = Arc::new(Findings::default());
+    let tell = |of| {
+        let (findings, look_again) = (findings.clone(), look_again.clone());
+        Teller::start(of, &context, &config, findings, look_again)
+    };
+    // Others shall not take the node for dead while the kernel checks the programs: those before work on.
+    let teller = pins
+        .as_ref()
+        .and_then(Backend::left)
+        .map(tell)
+        .transpose()?;
     let settings = keys::settings(&config, clock)?;
     let load = match config.backend.access_log {
         Some(_) => Backend::load_logging,
@@ -75,15 +87,10 @@ pub async fn run(mut context: Context) -> Result<()> {
     let gone = gone.filter(|ip| wanted.iter().all(|placed| placed.address != *ip));
     addresses.remove_left(&gone.collect()).await?;
     addresses.hold(&wanted).await?;
-    let look_again = Arc::new(Notify::new());
-    let findings = Arc::new(Findings::default());
-    let teller = Teller::start(
-        &program,
-        &context,
-        &config,
-        findings.clone(),
-        look_again.clone(),
-    )?;
+    let teller = match teller {
+        Some(teller) => teller,
+        None => tell((program.leases()?, program.told()?))?,
+    };
     let options = config.backend.access_log.clone();
     let log = options.map(|options| AccessLog::start(&program, options));
     let log = log.transpose()?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use baton_flow::Heard;
-use baton_kernel::{Backend, Events, Leases, Service, Told, monotonic};
+use baton_kernel::{Events, Leases, Queue, Service, Told, monotonic};
 use baton_wire::{Key, Keys, Message, Notice, Role, What, encode_notices};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::Notify;
@@ -66,7 +66,7 @@ impl Teller {
     /// Starts it. Proxies expect to hear from the address of its socket. It tells them of `found`; each refused bind asks `look_again` to find
     /// out why.
     pub(super) fn start(
-        program: &Backend,
+        (leases, told): (Leases, Queue<Told>),
         context: &Context,
         config: &Config,
         found: Arc<Findings>,
@@ -83,15 +83,15 @@ impl Teller {
             heartbeats: Heartbeats::new(context, Role::Backend, 0, tally.clone())?,
             socket,
             address,
-            leases: program.leases()?,
+            leases,
             found,
             checks: context.checks.clone(),
             look_again,
             looked: None,
             newest_clock: None,
         };
-        let (queue, own_stop, own_rules) = (program.told()?, stop.clone(), rules.clone());
-        let thread = std::thread::Builder::new().name("teller".into()).spawn(move || match queue.open() {
+        let (own_stop, own_rules) = (stop.clone(), rules.clone());
+        let thread = std::thread::Builder::new().name("teller".into()).spawn(move || match told.open() {
             Ok(told) => speaker.run(&told, &own_rules, &own_stop),
             Err(error) => tracing::error!(%error, "the teller could not start: proxies will not hear what happens here"),
         })?;
