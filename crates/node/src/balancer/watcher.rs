@@ -217,12 +217,25 @@ impl Watch {
         if self.shares.update(&candidates) || is_new {
             self.is_told = false;
         }
-        let is_early = |proxy: &Peer| self.heard(proxy.address).0 == Standing::Presumed;
-        // What a process before has left in the kernel is better than nothing.
-        if self.is_told || (self.shares.is_empty() && rules.proxies.iter().any(is_early)) {
+        if self.is_told {
             return;
         }
         self.is_told = true;
+        // To nobody is no better than to those that were there: it may be this node that was cut off, or has just been started.
+        if !self.shares.is_empty() {
+            self.spread(rules);
+        }
+        let mut shares: Vec<_> = rules.proxies.iter().map(|p| (p.name.clone(), 0)).collect();
+        for (index, share) in self.shares.normalised() {
+            if let Some(proxy) = shares.get_mut(usize::from(index)) {
+                proxy.1 = share;
+            }
+        }
+        tracing::info!(per_mille = ?shares, "proxies' shares of the packets");
+        self.numbers.set_shares(shares);
+    }
+
+    fn spread(&self, rules: &Rules) {
         let spread = Spread {
             mode: rules.options.mode,
             batch_packets: rules.options.batch_packets,
@@ -236,14 +249,6 @@ impl Watch {
         if let Err(error) = self.spreads.set(&spread) {
             tracing::error!(%error, "packets go where they went before");
         }
-        let mut shares: Vec<_> = rules.proxies.iter().map(|p| (p.name.clone(), 0)).collect();
-        for (index, share) in self.shares.normalised() {
-            if let Some(proxy) = shares.get_mut(usize::from(index)) {
-                proxy.1 = share;
-            }
-        }
-        tracing::info!(per_mille = ?shares, "proxies' shares of the packets");
-        self.numbers.set_shares(shares);
     }
 
     fn take_over(&mut self, rules: &Rules) {
