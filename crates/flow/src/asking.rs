@@ -57,10 +57,11 @@ pub(crate) enum Verdict {
 }
 
 impl Question {
-    /// Nobody was asked yet.
-    pub(crate) fn new(now: Now, first: Option<Target>) -> Question {
+    /// Nobody was asked yet. `number`: of this question.
+    pub(crate) fn new(now: Now, number: u32, first: Option<Target>) -> Question {
         Question {
-            nonce: now.mono.as_micros() as u32,
+            // Another one after each start, and for each question.
+            nonce: (now.mono.as_micros() as u32).wrapping_add(number),
             since: now.mono,
             again_at: now.mono,
             pause: FIRST_PAUSE,
@@ -68,6 +69,14 @@ impl Question {
             answers: Vec::new(),
             waiting: Vec::new(),
         }
+    }
+
+    /// What was answered may not be true any more: somebody else may have decided.
+    pub(crate) fn restart(&mut self, number: u32) {
+        self.nonce = self.nonce.wrapping_add(number);
+        self.again_at = Duration::ZERO;
+        self.pause = FIRST_PAUSE;
+        self.answers.clear();
     }
 
     /// One more segment waits, if there is room; `room`: what all of them may cost.

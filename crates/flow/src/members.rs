@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use baton_packet::Seq;
 use baton_wire::{Accepts, Finding, Heartbeat, MAX_PROXIES, Role, State};
 
 use crate::clock::ClusterClock;
@@ -46,6 +47,8 @@ pub struct Members {
     changed_at: Duration,
     live: Set,
     view: View,
+    /// The newest term in which something may have been decided.
+    decided_in: Option<u32>,
 }
 
 impl Members {
@@ -53,6 +56,7 @@ impl Members {
     pub fn new(mut own: Heartbeat, base: u64, now: Duration) -> Members {
         own.state.ready = own.role != Role::Proxy;
         let clock = ClusterClock::new(own.clock, now);
+        let view = View::alone(clock.now_ms(now) as u32);
         Members {
             own,
             base,
@@ -60,7 +64,8 @@ impl Members {
             beat_at: now,
             due: now,
             peers: BTreeMap::new(),
-            view: View::alone(clock.now_ms(now) as u32),
+            decided_in: None,
+            view,
             clock,
             seen: None,
             changed_at: now,
@@ -394,6 +399,9 @@ impl Members {
     /// The configured proxies have changed, or not.
     fn share(&mut self, now: Duration, proxies: &[IpAddr]) {
         if self.own.role == Role::Proxy && *self.view.proxies != *proxies {
+            if now > self.started && now < self.view.until {
+                self.decided_in = Some(self.view.term);
+            }
             let place = proxies.iter().position(|proxy| *proxy == self.own.node);
             self.view = View {
                 proxies: proxies.into(),
@@ -450,6 +458,9 @@ impl Members {
             self.view.owners = owners.into_iter().map(place).collect();
         }
         self.view.until = until;
+        if until > now {
+            self.decided_in = Some(self.view.term);
+        }
     }
 
     /// Whether this proxy rather than all others is gone: it hears nobody, or no majority. It must not come back and reset the flows of servers
@@ -552,13 +563,14 @@ impl Members {
         }
     }
 
+    /// One in which nothing was decided yet, for entries are told apart by it. (Before anything was decided the clock may still jump.)
     fn next_term(&self, now: Duration) -> u32 {
-        let clock = (self.clock.now_ms(now) as u32).max(1);
-        if clock == self.view.term {
-            clock.wrapping_add(1).max(1)
-        } else {
-            clock
-        }
+        let clock = self.clock.now_ms(now) as u32;
+        let next = match self.decided_in {
+            Some(last) if !Seq(clock).after(Seq(last)) => last.wrapping_add(1),
+            _ => clock,
+        };
+        next.max(1)
     }
 
     /// A node has shown its clock.

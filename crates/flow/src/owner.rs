@@ -40,6 +40,8 @@ pub struct Owner {
     unanswered: Unanswered,
     owed: Owed,
     allowance: Allowance,
+    /// How many there were.
+    questions: u32,
 }
 
 /// What is held of a flow.
@@ -73,6 +75,7 @@ impl Owner {
             unanswered: Unanswered::default(),
             owed: Owed::default(),
             allowance: Allowance::new(),
+            questions: 0,
         }
     }
 
@@ -207,6 +210,10 @@ impl Owner {
         if view.term != self.view.term {
             // What is held is looked at with the next tick.
             let held = self.flows.iter_mut().map(|(key, held)| {
+                if let Some(question) = &mut held.question {
+                    self.questions = self.questions.wrapping_add(1);
+                    question.restart(self.questions);
+                }
                 held.deadline = Duration::ZERO;
                 (Duration::ZERO, *key)
             });
@@ -347,7 +354,10 @@ impl Owner {
             .as_ref()
             .is_some_and(|waiting| waiting.fresh.is_some());
         let serving = entry.and_then(|entry| entry.bound).filter(|_| !is_new);
-        let mut question = question.unwrap_or_else(|| Question::new(now, serving));
+        let mut question = question.unwrap_or_else(|| {
+            self.questions = self.questions.wrapping_add(1);
+            Question::new(now, self.questions, serving)
+        });
         let room = self.room();
         let is_refused = waiting.is_some_and(|waiting| !question.wait(waiting, room));
         if is_refused {

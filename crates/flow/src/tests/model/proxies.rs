@@ -44,6 +44,10 @@ impl World {
                 _ => {}
             }
         }
+        // Nothing of this happens twice in one moment.
+        for proxy in &mut self.proxies {
+            proxy.now.mono += Duration::from_millis(1);
+        }
         let (owner, how) = (self.owner, self.chance(3));
         if how > 0 {
             let fresh = Bench::new(self.limits());
@@ -54,12 +58,10 @@ impl World {
             }
         }
         self.owner = self.chance(self.proxies.len() as u64) as usize;
-        self.follow(
-            self.proxies[0]
-                .now
-                .clock_ms
-                .wrapping_add(self.random as u32 % 1000),
-        );
+        // No term comes twice.
+        let last = self.proxies[0].term;
+        let pause = self.chance(1000) as u32;
+        self.follow(last + 1 + pause);
     }
 
     fn limits(&self) -> Limits {
