@@ -79,6 +79,8 @@ fn read(message: &[u8], flow: &FlowKey) -> bool {
         Message::Heartbeat(heartbeat) => vec![heartbeat.encode(&current)],
         Message::Notices(notices) => encode_notices(notices, &current).collect(),
         Message::Entries(replicas) => encode_replicas(replicas, &current).collect(),
+        Message::Keep(keep) => vec![keep.encode(&current)],
+        Message::Kept(kept) => vec![kept.encode(&current)],
         Message::Ask(ask) => vec![ask.encode(&current).to_vec()],
         Message::Truth(truth) => vec![truth.encode(&current).to_vec()],
     };

@@ -2,11 +2,12 @@
 //! acknowledge an answer without delay.
 
 use baton_packet::{Flags, Segment, Seq, Timestamps};
+use baton_wire::MAX_KEPT;
 use bytes::Bytes;
 
 use crate::pending::Pending;
 use crate::transition::Transition;
-use crate::{Action, Counter, Decide, Entry};
+use crate::{Action, Counter, Decide, Entry, PeerId};
 
 /// What a client may send before a server says more (bytes); as in the SYN-ACK.
 const PROMISED_WINDOW: u32 = 65535;
@@ -29,9 +30,58 @@ impl<D: Decide> Transition<'_, D> {
             };
             self.ask_what_is_taken(entry, question);
             pending.receipt.asked(self.now.mono);
-        } else {
+            return pending;
+        }
+        let end = pending.received();
+        let successor = self.view.successor(&self.key);
+        if let Some(to) = successor.filter(|_| pending.receipt.kept.before(end)) {
+            let bytes = pending.contiguous();
+            self.have_kept(to, entry, bytes, pending.receipt.kept, end);
+            pending.receipt.asked(self.now.mono);
+            return pending;
+        }
+        self.count(Counter::Acknowledged);
+        pending.receipt.give(end);
+        self.acknowledge(entry, &pending);
+        pending
+    }
+
+    /// Another proxy keeps what is behind `from` of these bytes.
+    fn have_kept(
+        &mut self,
+        to: PeerId,
+        entry: &Entry,
+        bytes: Option<Segment>,
+        from: Seq,
+        end: Seq,
+    ) {
+        let (key, entry) = (self.key, *entry);
+        let (_, new) = bytes.map_or((None, None), |bytes| bytes.split_at(from));
+        for segment in new.iter().flat_map(|new| new.split(MAX_KEPT)) {
+            self.out.push(Action::Keep {
+                to,
+                key,
+                entry,
+                segment,
+                end,
+            });
+        }
+    }
+
+    /// The successor has all before `end`.
+    pub(crate) fn kept_there(&mut self, entry: &Entry, mut pending: Pending, end: Seq) -> Pending {
+        if end.after(pending.received()) || !end.after(pending.receipt.kept) {
+            return pending;
+        }
+        pending.receipt.is_kept(end);
+        let is_due = pending.is_receipt_due(self.limits, self.now.mono);
+        if is_due && pending.moving.is_none() && end.after(pending.receipt.end) {
             self.count(Counter::Acknowledged);
-            pending.receipt.give(pending.received());
+            let waits = pending.received().after(end);
+            pending.receipt.give(end);
+            if waits {
+                pending.receipt.note(pending.received(), self.now.mono);
+            }
             self.acknowledge(entry, &pending);
         }
         pending
@@ -39,7 +89,9 @@ impl<D: Decide> Transition<'_, D> {
 
     /// The server that has the flow has all before `end`.
     pub(crate) fn taken(&mut self, entry: &Entry, mut pending: Pending, end: Seq) -> Pending {
-        pending.receipt.is_safe |= end.at_or_after(pending.start);
+        if end.at_or_after(pending.start) {
+            pending.receipt.is_taken();
+        }
         let is_due = pending.is_receipt_due(self.limits, self.now.mono);
         if pending.receipt.is_safe && is_due && pending.moving.is_none() {
             self.give_receipt(entry, pending)

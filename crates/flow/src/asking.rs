@@ -5,6 +5,7 @@ use std::time::Duration;
 use baton_packet::{Flags, FlowKey, Segment, Seq};
 use baton_wire::{Ask, Fate, Known, Truth};
 
+use crate::copy::Copy;
 use crate::owner::OVERHEAD;
 use crate::{Action, ClientOptions, Counter, Decide, Entry, Limits, Now, Target};
 
@@ -35,6 +36,10 @@ pub(crate) struct Question {
     first: Option<Target>,
     answers: Vec<(Target, Fate)>,
     pub(crate) waiting: Vec<Waiting>,
+    /// What another proxy knew of the flow.
+    copied: Option<Entry>,
+    /// The client was told that all before this has arrived.
+    pub(crate) promise: Option<Seq>,
 }
 
 /// A segment that waits.
@@ -68,7 +73,16 @@ impl Question {
             first,
             answers: Vec::new(),
             waiting: Vec::new(),
+            copied: None,
+            promise: None,
         }
+    }
+
+    /// What was kept for the proxy that decided before goes first.
+    pub(crate) fn take_over(&mut self, copy: Copy) {
+        self.copied = Some(copy.entry);
+        self.promise = Some(copy.end);
+        self.waiting.splice(0..0, copy.waiting());
     }
 
     /// What was answered may not be true any more: somebody else may have decided.
@@ -170,6 +184,8 @@ impl Question {
     /// What follows from the answers. Segments of the flow that cannot be any more do not wait any more; first ones of a connection that was known
     /// are no first ones.
     pub(crate) fn conclude(&mut self, entry: Option<&Entry>, decide: &impl Decide) -> Verdict {
+        let copied = self.copied;
+        let entry = entry.or(copied.as_ref());
         let Some((holder, fate)) = self.newest() else {
             return self.of_the_unknown(entry, decide);
         };

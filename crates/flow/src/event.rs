@@ -116,6 +116,26 @@ pub enum Event {
         /// What it says.
         truth: Truth,
     },
+    /// Another proxy has this kept: bytes of a request that the client will not send again. Answered by [`Action::Kept`].
+    Keep {
+        /// That proxy.
+        from: PeerId,
+        /// The flow.
+        key: FlowKey,
+        /// Its entry there.
+        entry: Entry,
+        /// The bytes.
+        segment: Segment,
+        /// The client is told that all before this has arrived, or will be.
+        end: Seq,
+    },
+    /// The successor answers an [`Action::Keep`].
+    Kept {
+        /// The flow.
+        key: FlowKey,
+        /// All before this is kept.
+        end: Seq,
+    },
     /// A server answers a release.
     Answer(ReleaseAnswer),
     /// A server tells what happened to a bind.
@@ -177,6 +197,28 @@ pub enum Action {
         key: FlowKey,
         /// The client's segment.
         segment: Segment,
+    },
+    /// Have bytes of a request kept (wire kind 11).
+    Keep {
+        /// The proxy that decides next, or from now on.
+        to: PeerId,
+        /// The flow.
+        key: FlowKey,
+        /// Its entry.
+        entry: Entry,
+        /// The bytes: at most [`MAX_KEPT`](baton_wire::MAX_KEPT) of them.
+        segment: Segment,
+        /// The client is told that all before this has arrived, or will be.
+        end: Seq,
+    },
+    /// Say that bytes are kept (wire kind 12).
+    Kept {
+        /// The proxy that asked for it.
+        to: PeerId,
+        /// The flow.
+        key: FlowKey,
+        /// All before this is kept.
+        end: Seq,
     },
     /// Say this to the client, as its server.
     Say {

@@ -29,6 +29,7 @@ mod asking;
 mod assembler;
 mod binding;
 mod clock;
+mod copy;
 mod entry;
 mod event;
 mod kept;

@@ -1,18 +1,19 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use baton_packet::FlowKey;
+use baton_packet::{FlowKey, Segment, Seq};
 use baton_policy::ServerId;
-use baton_wire::{Truth, What};
+use baton_wire::{MAX_KEPT, Truth, What};
 
 use crate::allowance::Allowance;
 use crate::asking::{Question, Waiting};
+use crate::copy::Copy;
 use crate::kept::Kept;
 use crate::owed::Owed;
 use crate::pending::Pending;
 use crate::transition::Transition;
 use crate::unanswered::Unanswered;
-use crate::{Action, Counter, Decide, Entry, Event, Limits, Now, Table, Target, View};
+use crate::{Action, Counter, Decide, Entry, Event, Limits, Now, PeerId, Table, Target, View};
 
 /// A flow may take this part of what is still free, so that those who hold much never fill all of it: a new request
 /// finds room (dynamic thresholds: Choudhury and Hahne, 1998).
@@ -45,13 +46,15 @@ pub struct Owner {
 }
 
 /// What is held of a flow.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Held {
     /// When time alone changes it.
     deadline: Duration,
     pending: Option<Pending>,
     kept: Option<Kept>,
     question: Option<Question>,
+    /// For the case that this node becomes its owner.
+    copy: Option<Copy>,
 }
 
 impl Held {
@@ -60,6 +63,21 @@ impl Held {
             + self.pending.as_ref().map_or(0, Pending::cost)
             + self.kept.as_ref().map_or(0, Kept::cost)
             + self.question.as_ref().map_or(0, Question::cost)
+            + self.copy.as_ref().map_or(0, Copy::cost)
+    }
+
+    /// When time alone changes it; never: there is nothing to hold.
+    fn due(&self, limits: &Limits, is_own: bool) -> Option<Duration> {
+        if let Some(question) = &self.question {
+            // While it is asked about, nothing else happens to it.
+            return Some(question.deadline(limits));
+        }
+        let pending = self.pending.as_ref().map(|p| p.deadline(limits));
+        let kept = self.kept.as_ref().map(Kept::deadline);
+        // What was kept for the owner before is to be decided now.
+        let copy = self.copy.as_ref();
+        let copy = copy.map(|copy| if is_own { Duration::ZERO } else { copy.until() });
+        [pending, kept, copy].into_iter().flatten().min()
     }
 }
 
@@ -94,7 +112,10 @@ impl Owner {
             return;
         }
         let key = match &event {
-            Event::Segment { key, .. } | Event::Lost { key, .. } => *key,
+            Event::Segment { key, .. }
+            | Event::Lost { key, .. }
+            | Event::Keep { key, .. }
+            | Event::Kept { key, .. } => *key,
             Event::Answer(answer) => answer.key,
             Event::Notice(notice) => notice.key,
             Event::Truth { truth, .. } => truth.key,
@@ -114,6 +135,13 @@ impl Owner {
                 };
                 self.segment(key, now, waiting, doubt, table, decide, out);
             }
+            Event::Keep {
+                from,
+                entry,
+                segment,
+                end,
+                ..
+            } => self.keep(key, now, from, entry, segment, end, out),
             Event::Truth { from, truth } => self.hear(now, from, &truth, table, decide, out),
             _ if !self.may_decide(&key, now) => out.push(Action::Count(Counter::Stale)),
             Event::Lost {
@@ -149,7 +177,16 @@ impl Owner {
                         holder: Target::Server(server),
                         ..
                     } => transition.lost(entry, pending, server),
-                    Event::Lost { .. } | Event::Segment { .. } | Event::Truth { .. } => pending,
+                    Event::Kept { end, .. } => match (entry, pending) {
+                        (Some(entry), Some(pending)) => {
+                            Some(transition.kept_there(&entry, pending, end))
+                        }
+                        (_, pending) => pending,
+                    },
+                    Event::Lost { .. }
+                    | Event::Segment { .. }
+                    | Event::Keep { .. }
+                    | Event::Truth { .. } => pending,
                 },
             ),
         }
@@ -171,15 +208,16 @@ impl Owner {
             .filter(|(at, _)| *at <= now.mono)
         {
             let entry = table.entry(&key);
-            let is_asked = self
-                .flows
-                .get(&key)
-                .is_some_and(|held| held.question.is_some());
-            if entry.is_some() && !self.view.is_own(&key) {
-                self.hand_over(key, out);
-            } else if entry.is_some() && !self.view.decides(now.mono) {
-                let (pending, kept, question) = self.take(&key);
-                self.put(key, pending, kept, question, Some(now.mono + NOT_NOW));
+            let held = self.flows.get_mut(&key);
+            let is_asked = held.is_some_and(|held| {
+                held.copy.take_if(|copy| copy.until() <= now.mono);
+                held.question.is_some() || held.copy.is_some()
+            });
+            if !self.view.is_own(&key) {
+                self.hand_over(key, entry.as_ref(), out);
+            } else if !self.view.decides(now.mono) {
+                let held = self.take(&key);
+                self.put(key, held, Some(now.mono + NOT_NOW));
             } else if is_asked || self.is_of_another_term(entry.as_ref()) {
                 self.question(key, now, None, table, decide, out);
             } else {
@@ -245,6 +283,19 @@ impl Owner {
     /// Flows in transition.
     pub fn pending(&self) -> usize {
         self.flows.len()
+    }
+
+    /// Up to where bytes of a flow are kept for another proxy.
+    #[cfg(test)]
+    pub(crate) fn keeps(&self, key: &FlowKey) -> Option<Seq> {
+        Some(self.flows.get(key)?.copy.as_ref()?.kept())
+    }
+
+    /// What is kept for other proxies (bytes).
+    #[cfg(test)]
+    pub(crate) fn copied_bytes(&self) -> usize {
+        let copies = self.flows.values().filter_map(|held| held.copy.as_ref());
+        copies.map(Copy::cost).sum()
     }
 
     fn may_decide(&self, key: &FlowKey, now: Now) -> bool {
@@ -349,34 +400,38 @@ impl Owner {
         out: &mut Vec<Action>,
     ) {
         let entry = table.entry(&key);
-        let (pending, kept, question) = self.take(&key);
+        let mut held = self.take(&key);
         let is_new = waiting
             .as_ref()
             .is_some_and(|waiting| waiting.fresh.is_some());
         let serving = entry.and_then(|entry| entry.bound).filter(|_| !is_new);
-        let mut question = question.unwrap_or_else(|| {
+        let mut question = held.question.take().unwrap_or_else(|| {
             self.questions = self.questions.wrapping_add(1);
             Question::new(now, self.questions, serving)
         });
+        if let Some(copy) = held.copy.take() {
+            question.take_over(copy);
+        }
         let room = self.room();
         let is_refused = waiting.is_some_and(|waiting| !question.wait(waiting, room));
         if is_refused {
             out.push(Action::Count(Counter::OverLimit));
         }
         if question.is_lost(&self.limits, now.mono) {
-            return self.step(key, now, table, decide, out, |transition, _, _| {
-                transition.give_up(pending, kept)
+            return self.step(key, now, table, decide, out, |transition, entry, _| {
+                transition.give_up(entry, held.pending, held.kept, &question)
             });
         }
         if !question.ask(key, entry.as_ref(), now.mono, decide, out) {
-            return self.put(key, pending, kept, Some(question), None);
+            held.question = Some(question);
+            return self.put(key, held, None);
         }
-        let verdict = if self.may_decide(&key, now) {
-            question.conclude(entry.as_ref(), decide)
-        } else {
-            return self.put(key, pending, kept, None, Some(now.mono + NOT_NOW));
-        };
-        self.put(key, pending, kept, None, None);
+        if !self.may_decide(&key, now) {
+            held.question = Some(question);
+            return self.put(key, held, Some(now.mono + NOT_NOW));
+        }
+        let verdict = question.conclude(entry.as_ref(), decide);
+        self.put(key, held, None);
         self.step(
             key,
             now,
@@ -386,23 +441,81 @@ impl Owner {
             |transition, entry, pending| transition.concluded(entry, pending, verdict, question),
         );
         // Before anything else happens to it the table has to know.
-        let (pending, kept, question) = self.take(&key);
-        self.put(key, pending, kept, question, Some(now.mono + AFTERWARDS));
+        let held = self.take(&key);
+        self.put(key, held, Some(now.mono + AFTERWARDS));
     }
 
-    /// Another proxy decides for this flow: it gets what is here. Some of it the client may not send again.
-    fn hand_over(&mut self, key: FlowKey, out: &mut Vec<Action>) {
-        let (pending, kept, question) = self.take(&key);
+    /// Another proxy has something kept.
+    #[expect(clippy::too_many_arguments)]
+    fn keep(
+        &mut self,
+        key: FlowKey,
+        now: Now,
+        from: PeerId,
+        entry: Entry,
+        segment: Segment,
+        end: Seq,
+        out: &mut Vec<Action>,
+    ) {
+        let room = self.room();
+        let mut held = self.take(&key);
+        let known = held.copy.take().filter(|copy| copy.fits(&entry));
+        let mut copy = known.unwrap_or_else(|| Copy::new(entry, segment.seq, now.mono));
+        if copy.add(entry, segment, end, room) {
+            let end = copy.kept();
+            out.push(Action::Kept { to: from, key, end });
+        } else {
+            out.push(Action::Count(Counter::OverLimit));
+        }
+        held.copy = Some(copy);
+        self.put(key, held, None);
+    }
+
+    /// Another proxy decides for this flow: it gets what is here. Some of it the client will not send again.
+    fn hand_over(&mut self, key: FlowKey, entry: Option<&Entry>, out: &mut Vec<Action>) {
+        let Held {
+            pending,
+            kept,
+            question,
+            copy,
+            ..
+        } = self.take(&key);
+        // What is kept for an owner that has gone is for the next one, and stays.
+        let copied = copy.as_ref().map_or(Vec::new(), Copy::pieces);
+        let entry = entry.copied().or(copy.as_ref().map(|copy| copy.entry));
+        let held = Held {
+            copy,
+            ..Held::default()
+        };
+        self.put(key, held, None);
         let Some(to) = self.view.owner(&key) else {
             return;
         };
-        let kept = kept.map(|kept| kept.segment);
+        let kept = kept.map(|kept| (kept.segment, Some(kept.end)));
+        let promise = pending.as_ref().and_then(Pending::promise);
         let held = pending.as_ref().and_then(Pending::contiguous);
-        let waiting = question.into_iter().flat_map(|question| question.waiting);
-        let waiting = waiting.map(|waiting| waiting.segment);
-        for segment in kept.into_iter().chain(held).chain(waiting) {
-            out.push(Action::Count(Counter::Passed));
-            out.push(Action::Pass { to, key, segment });
+        let held = held.map(|bytes| (bytes, promise));
+        let (promise, waiting) = question.map_or((None, Vec::new()), |question| {
+            (question.promise, question.waiting)
+        });
+        let waiting = waiting
+            .into_iter()
+            .map(|waiting| (waiting.segment, promise));
+        let all = kept.into_iter().chain(copied).chain(held).chain(waiting);
+        for (bytes, promise) in all {
+            for segment in bytes.split(MAX_KEPT) {
+                out.push(Action::Count(Counter::Passed));
+                out.push(match (entry, promise) {
+                    (Some(entry), Some(end)) => Action::Keep {
+                        to,
+                        key,
+                        entry,
+                        segment,
+                        end,
+                    },
+                    _ => Action::Pass { to, key, segment },
+                });
+            }
         }
     }
 
@@ -428,7 +541,13 @@ impl Owner {
     ) {
         let done = out.len();
         let entry = table.entry(&key);
-        let (pending, kept, question) = self.take(&key);
+        let Held {
+            pending,
+            kept,
+            question,
+            copy,
+            ..
+        } = self.take(&key);
         let before = pending.as_ref().map_or(0, Pending::cost);
         let free = self.free();
         let mut transition = Transition {
@@ -438,6 +557,8 @@ impl Owner {
             limits: &self.limits,
             room: free / SHARE,
             kept,
+            view: &self.view,
+            promise: None,
             decide,
             out,
             unanswered: &mut self.unanswered,
@@ -459,45 +580,32 @@ impl Owner {
         if pending.take_if(exceeds).is_some() {
             out.push(Action::Count(Counter::OverLimit));
         }
-        self.put(key, pending, kept, question, None);
-    }
-
-    fn take(&mut self, key: &FlowKey) -> (Option<Pending>, Option<Kept>, Option<Question>) {
-        let Some(held) = self.flows.remove(key) else {
-            return (None, None, None);
-        };
-        self.deadlines.remove(&(held.deadline, *key));
-        self.held -= held.cost();
-        (held.pending, held.kept, held.question)
-    }
-
-    /// `not_before`: nothing happens earlier.
-    fn put(
-        &mut self,
-        key: FlowKey,
-        pending: Option<Pending>,
-        kept: Option<Kept>,
-        question: Option<Question>,
-        not_before: Option<Duration>,
-    ) {
-        let deadlines = [
-            pending
-                .as_ref()
-                .map(|pending| pending.deadline(&self.limits)),
-            kept.as_ref().map(Kept::deadline),
-        ];
-        let own = deadlines.into_iter().flatten().min();
-        // While it is asked about, nothing else happens to it.
-        let asked = question.as_ref().map(|q| q.deadline(&self.limits));
-        let Some(deadline) = asked.or(own) else {
-            return;
-        };
         let held = Held {
-            deadline: not_before.map_or(deadline, |at| at.max(deadline)),
             pending,
             kept,
             question,
+            copy,
+            ..Held::default()
         };
+        self.put(key, held, None);
+    }
+
+    fn take(&mut self, key: &FlowKey) -> Held {
+        let Some(held) = self.flows.remove(key) else {
+            return Held::default();
+        };
+        self.deadlines.remove(&(held.deadline, *key));
+        self.held -= held.cost();
+        held
+    }
+
+    /// `not_before`: nothing happens earlier.
+    fn put(&mut self, key: FlowKey, mut held: Held, not_before: Option<Duration>) {
+        let is_own = self.view.is_own(&key);
+        let Some(deadline) = held.due(&self.limits, is_own) else {
+            return;
+        };
+        held.deadline = not_before.map_or(deadline, |at| at.max(deadline));
         self.held += held.cost();
         self.deadlines.insert((held.deadline, key));
         self.flows.insert(key, held);

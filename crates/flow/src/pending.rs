@@ -198,6 +198,11 @@ impl Pending {
         self.beginning(length)
     }
 
+    /// The client was told that all before this has arrived.
+    pub(crate) fn promise(&self) -> Option<Seq> {
+        self.is_promised().then_some(self.receipt.end)
+    }
+
     /// All that has arrived without a hole.
     pub(crate) fn contiguous(&self) -> Option<Segment> {
         self.beginning(self.bytes.contiguous().len())

@@ -18,7 +18,9 @@ pub(crate) struct Receipt {
     waiting_since: Option<Duration>,
     /// The server that has the flow is known to have all before the request: an acknowledgement covers that too.
     pub(crate) is_safe: bool,
-    /// When to ask that server (again), and the pause after that.
+    /// The successor has all before this.
+    pub(crate) kept: Seq,
+    /// When to ask that server, or the successor (again), and the pause after that.
     ask: Option<(Duration, Duration)>,
 }
 
@@ -29,6 +31,7 @@ impl Receipt {
             end: start,
             waiting_since: None,
             is_safe: false,
+            kept: start,
             ask: None,
         }
     }
@@ -46,7 +49,19 @@ impl Receipt {
         self.waiting_since = None;
     }
 
-    /// The server that has the flow was asked what it has taken.
+    /// The server that has the flow has taken all before the request.
+    pub(crate) fn is_taken(&mut self) {
+        self.is_safe = true;
+        self.ask = None;
+    }
+
+    /// The successor has all before `end`.
+    pub(crate) fn is_kept(&mut self, end: Seq) {
+        self.kept = self.kept.latest(end);
+        self.ask = None;
+    }
+
+    /// The server that has the flow was asked what it has taken, or the successor to keep what is here.
     pub(crate) fn asked(&mut self, now: Duration) {
         let pause = self.ask.map_or(FIRST_PAUSE, |(_, pause)| pause);
         self.ask = Some((now + pause, (2 * pause).min(LONGEST_PAUSE)));
@@ -56,8 +71,8 @@ impl Receipt {
     pub(crate) fn due(&self, limits: &Limits) -> Option<Duration> {
         let due = self.waiting_since? + limits.ack_wait;
         Some(match self.ask {
-            Some((at, _)) if !self.is_safe => due.max(at),
-            _ => due,
+            Some((at, _)) => due.max(at),
+            None => due,
         })
     }
 }

@@ -422,6 +422,10 @@ fn brief(actions: &[Action]) -> String {
             Action::Pass { to, segment, .. } => {
                 format!("pass {} {}", to.0, range(segment))
             }
+            Action::Keep {
+                to, segment, end, ..
+            } => format!("keep {} {}, told {}", to.0, range(segment), *end - FIRST),
+            Action::Kept { to, end, .. } => format!("kept {} {}", to.0, *end - FIRST),
             Action::Learn(lesson) => format!("learn {}", lesson.request.len()),
             Action::Count(counter) => format!("+{}", counter.name()),
         });

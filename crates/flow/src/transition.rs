@@ -9,7 +9,9 @@ use crate::owed::Owed;
 use crate::pending::{OverLimit, Pending};
 use crate::requests::Batch;
 use crate::unanswered::Unanswered;
-use crate::{Action, ClientOptions, Counter, Decide, Entry, Limits, Now, PeerId, Table, Target};
+use crate::{
+    Action, ClientOptions, Counter, Decide, Entry, Limits, Now, PeerId, Table, Target, View,
+};
 
 /// How long segments may overtake each other, and notices be late (ms).
 const SETTLED_MS: i32 = 1000;
@@ -26,6 +28,9 @@ pub(crate) struct Transition<'a, D> {
     pub(crate) kept: Option<Kept>,
     pub(crate) table: &'a dyn Table,
     pub(crate) decide: &'a mut D,
+    pub(crate) view: &'a View,
+    /// The client was told, perhaps by another proxy, that all before this has arrived.
+    pub(crate) promise: Option<Seq>,
     pub(crate) unanswered: &'a mut Unanswered,
     pub(crate) owed: &'a mut Owed,
     pub(crate) out: &'a mut Vec<Action>,
@@ -138,6 +143,16 @@ impl<D: Decide> Transition<'_, D> {
         if let Err(OverLimit) = pending.take_in(&segment, self.room, self.now.mono) {
             self.count(Counter::OverLimit);
         }
+        if let Some(end) = self.promise {
+            let end = if end.after(pending.received()) {
+                pending.received()
+            } else {
+                end
+            };
+            if end.after(pending.receipt.end) {
+                pending.receipt.give(end);
+            }
+        }
         let is_repeated = !segment.payload.is_empty() && segment.seq.before(pending.receipt.end);
         if is_repeated && pending.is_promised() {
             // The acknowledgement was lost.
@@ -230,6 +245,7 @@ impl<D: Decide> Transition<'_, D> {
             }
             (Verdict::Unknown | Verdict::Lost, entry) => entry,
         };
+        self.promise = question.promise;
         let mut pending = self.still_true(entry.as_ref(), pending);
         if let Some(pending) = &mut pending {
             // It may be another server by now that must let go.
@@ -263,10 +279,16 @@ impl<D: Decide> Transition<'_, D> {
     /// Nobody can say what became of the flow. What the client will not send again cannot be delivered.
     pub(crate) fn give_up(
         &mut self,
+        entry: Option<Entry>,
         pending: Option<Pending>,
         kept: Option<Kept>,
+        question: &Question,
     ) -> Option<Pending> {
         self.count(Counter::Forgotten);
+        if let Some(entry) = entry.filter(|_| question.promise.is_some()) {
+            self.count(Counter::Undelivered);
+            return self.reset(&entry);
+        }
         self.kept = kept;
         self.still_true(None, pending.filter(Pending::is_promised))
     }
@@ -445,6 +467,11 @@ impl<D: Decide> Transition<'_, D> {
             segment.split_at(entry.boundary)
         };
         if let Some(mut segment) = known {
+            if let Some(end) = self.promise.filter(|end| end.after(segment.seq)) {
+                // Its server may not have all of it.
+                let kept = segment.clone();
+                self.kept = Some(Kept::new(entry, kept, end, self.now.mono));
+            }
             let is_elsewhere = matches!(to, Target::Peer(_));
             if !is_elsewhere && entry.needs_header(segment.seq, segment.payload_end()) {
                 if segment.seq == entry.bind_seq {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use baton_packet::FlowKey;
 
 use crate::PeerId;
-use crate::ownership::slot;
+use crate::ownership::{ranking, slot};
 
 /// Which flows this proxy decides for, and until when: what [`Members::view`](crate::Members::view) concludes, [`Owner::follow`] goes by, and
 /// the kernel's map `members` holds.
@@ -45,6 +45,16 @@ impl View {
     pub fn owner(&self, key: &FlowKey) -> Option<PeerId> {
         let owner = self.owners.get(usize::from(slot(key)))?;
         (usize::from(*owner) < self.proxies.len()).then_some(PeerId(u16::from(*owner)))
+    }
+
+    /// Who decides for a flow of this node when this node is gone.
+    pub fn successor(&self, key: &FlowKey) -> Option<PeerId> {
+        let own = self.own?;
+        let address = |place: &PeerId| self.proxies.get(usize::from(place.0)).copied();
+        let live: Vec<_> = self.live.iter().filter_map(address).collect();
+        let ranked = ranking(slot(key), &live).into_iter();
+        let mut places = ranked.filter_map(|index| self.live.get(usize::from(index)));
+        places.find(|place| **place != own).copied()
     }
 
     /// Whether this node decides for this flow, if it may decide at all.

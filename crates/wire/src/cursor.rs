@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Entries = 8,
     Ask = 9,
     Truth = 10,
+    Keep = 11,
+    Kept = 12,
 }
 
 impl Kind {
@@ -53,6 +55,8 @@ impl Kind {
             Kind::Entries,
             Kind::Ask,
             Kind::Truth,
+            Kind::Keep,
+            Kind::Kept,
         ]
         .into_iter()
         .find(|known| *known as u8 == kind)

@@ -1,7 +1,7 @@
 use crate::cursor::Kind;
 use crate::notice::decode_notices;
 use crate::replica::decode_replicas;
-use crate::{Ask, Heartbeat, Keys, Notice, Release, ReleaseAnswer, Replica, Truth};
+use crate::{Ask, Heartbeat, Keep, Kept, Keys, Notice, Release, ReleaseAnswer, Replica, Truth};
 
 /// A datagram that a node's user space receives. (`bind`, `forward` and `pass` are taken by BPF programs.)
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub enum Message {
     Ask(Ask),
     /// To a proxy.
     Truth(Truth),
+    /// To a proxy.
+    Keep(Box<Keep>),
+    /// To a proxy.
+    Kept(Kept),
 }
 
 /// Why a datagram is not taken.
@@ -61,6 +65,8 @@ impl Message {
             Kind::Entries => decode_replicas(datagram, keys).map(Message::Entries),
             Kind::Ask => Ask::decode(datagram, keys).map(Message::Ask),
             Kind::Truth => Truth::decode(datagram, keys).map(Message::Truth),
+            Kind::Keep => Keep::decode(datagram, keys).map(|keep| Message::Keep(Box::new(keep))),
+            Kind::Kept => Kept::decode(datagram, keys).map(Message::Kept),
             other @ (Kind::Bind | Kind::Forward | Kind::Pass) => Err(WireError::Kind(other as u8)),
         }
     }

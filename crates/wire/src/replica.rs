@@ -149,7 +149,7 @@ pub fn decode_replicas(message: &[u8], keys: &Keys) -> Result<Vec<Replica>, Wire
 }
 
 impl Replica {
-    fn write(&self, fields: &mut Writer<'_>) {
+    pub(crate) fn write(&self, fields: &mut Writer<'_>) {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let nowhere = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let (state, local, server) = match self.holder {
@@ -190,7 +190,7 @@ impl Replica {
             .skip(4);
     }
 
-    fn read(fields: &mut Reader<'_>) -> Result<Replica, WireError> {
+    pub(crate) fn read(fields: &mut Reader<'_>) -> Result<Replica, WireError> {
         let key = fields.flow_key();
         let (state, flags) = (fields.u8(), fields.u8());
         let (offers, wscale) = (fields.u8(), fields.u8());

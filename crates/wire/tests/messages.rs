@@ -4,10 +4,10 @@
 
 use baton_packet::{FlowKey, Seq};
 use baton_wire::{
-    Accepts, Ask, BIND_LEN, Bind, FORWARD_HEADER, Fate, Finding, Heartbeat, Holder, Key, Keys,
-    Known, MAX_NOTICES, MAX_PROXIES, MAX_REPLICAS, Message, Notice, Outcome, Reason, Release,
-    ReleaseAnswer, Replica, Role, Scales, State, What, WireError, decode_notices, encode_notices,
-    encode_replicas, pass_header,
+    Accepts, Ask, BIND_LEN, Bind, FORWARD_HEADER, Fate, Finding, Heartbeat, Holder, Keep, Kept,
+    Key, Keys, Known, MAX_NOTICES, MAX_PROXIES, MAX_REPLICAS, Message, Notice, Outcome, Reason,
+    Release, ReleaseAnswer, Replica, Role, Scales, State, What, WireError, decode_notices,
+    encode_notices, encode_replicas, pass_header,
 };
 use proptest::prelude::*;
 
@@ -161,6 +161,22 @@ fn replica() -> Replica {
     }
 }
 
+fn keep() -> Keep {
+    Keep {
+        entry: replica(),
+        seq: Seq(0x1122_3344),
+        end: Seq(0x1122_3346),
+        bytes: b"GET".to_vec(),
+    }
+}
+
+fn kept() -> Kept {
+    Kept {
+        key: flow(),
+        end: Seq(0x1122_3346),
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -253,6 +269,17 @@ fn vector_entries() {
 }
 
 #[test]
+fn vector_keep_and_kept() {
+    let numbers: String = (1..12).map(|number| format!("{number:08x}")).collect();
+    let expected = format!(
+        "4254010b00030000TAG{FLOW}0211050900000000000000000000ffffc0000215{numbers}ffffffff000c05b40000000d0000000e000000001122334411223346474554"
+    );
+    assert_vector(&keep().encode(&key()), &expected, "811a4f6dd74d6a6c");
+    let expected = format!("4254010c00000000TAG{FLOW}11223346");
+    assert_vector(&kept().encode(&key()), &expected, "d07eb0eaefbc3e4f");
+}
+
+#[test]
 fn vectors_without_a_tag() {
     assert_eq!(hex(&FORWARD_HEADER), "4254010200000000");
     assert_eq!(hex(&pass_header(2)), "4254010702000000");
@@ -313,6 +340,8 @@ fn every_single_bit_counts() {
         ask().encode(&key()).to_vec(),
         ask().answer(Fate::Held(known())).encode(&key()).to_vec(),
         encode_replicas(&[replica()], &key()).next().unwrap(),
+        keep().encode(&key()),
+        kept().encode(&key()),
     ];
     for message in others {
         for bit in 0..8 * message.len() {
@@ -527,6 +556,16 @@ proptest! {
     }
 
     #[test]
+    fn what_is_kept_goes_round(words: [u32; 3], bytes in proptest::collection::vec(any::<u8>(), 0..1200)) {
+        let keep = Keep { seq: Seq(words[0]), end: Seq(words[1]), bytes, ..keep() };
+        let message = keep.encode(&key());
+        prop_assert!(message.len() <= 1400);
+        prop_assert_eq!(Message::decode(&message, &keys()), Ok(Message::Keep(Box::new(keep))));
+        let kept = Kept { end: Seq(words[2]), ..kept() };
+        prop_assert_eq!(Message::decode(&kept.encode(&key()), &keys()), Ok(Message::Kept(kept)));
+    }
+
+    #[test]
     fn heartbeats_fit_and_lose_findings_before_nodes(findings in 0..100usize, nodes in 0..50usize) {
         let sent = Heartbeat {
             findings: vec![heartbeat().findings[0]; findings],
@@ -551,6 +590,7 @@ proptest! {
                 3 => Reason::Mptcp,
                 4 => Reason::Refused,
                 5 => Reason::Blocked,
+                6 => Reason::Unhealthy,
                 other => Reason::Other(other),
             };
             Finding { vip: vip.into(), reason }
@@ -573,7 +613,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_is_read_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..13) {
+    fn anything_is_read_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..15) {
         for (at, byte) in [b'B', b'T', 1, kind].into_iter().enumerate() {
             if let Some(place) = bytes.get_mut(at) {
                 *place = byte;

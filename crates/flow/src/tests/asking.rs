@@ -420,7 +420,7 @@ fn who_owns_it_no_more_hands_over_what_the_client_will_not_send_again() {
     bench.pass(limits().ack_wait);
     bench.owner.follow(shared(false, Duration::MAX));
     let actions = bench.pass(Duration::from_millis(1));
-    assert_eq!(brief(&actions), "+passed, pass 0 0..5");
+    assert_eq!(brief(&actions), "+passed, keep 0 0..5, told 5");
     assert_eq!(bench.owner.pending(), 0);
 }
 

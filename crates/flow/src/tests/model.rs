@@ -92,6 +92,7 @@ enum Packet {
     ToOwner(usize, Event),
     Pass(usize, Segment),
     Replica(usize, Entry),
+    Keep(usize, Event),
     /// From the proxy with this number.
     Bind(usize, ServerId, Bind, Segment),
     Release(usize, ServerId, Release),
@@ -313,7 +314,9 @@ impl World {
 
     /// Bytes.
     fn held(&self) -> usize {
-        let held = |proxy: &Bench| proxy.owner.held_bytes() - 256 * proxy.owner.pending();
+        let held = |Bench { owner, .. }: &Bench| {
+            owner.held_bytes() - 256 * owner.pending() - owner.copied_bytes()
+        };
         self.proxies.iter().map(held).sum()
     }
 
@@ -347,6 +350,7 @@ impl World {
             }
             Packet::ToOwner(proxy, event) => self.owner(proxy, event),
             Packet::Pass(proxy, segment) => self.kernel(proxy, segment, 1),
+            Packet::Keep(proxy, event) => self.owner(proxy, event),
             Packet::Replica(proxy, entry) => self.replica(proxy, entry),
             Packet::Bind(from, to, header, segment) => self.adopt(from, to, header, segment),
             Packet::Release(from, to, request) => self.release(from, to, request),

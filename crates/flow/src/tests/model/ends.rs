@@ -150,6 +150,28 @@ impl World {
                     to: Target::Server(to),
                     ask,
                 } => self.put(Packet::Ask(proxy, to, ask)),
+                Action::Keep {
+                    to,
+                    key,
+                    entry,
+                    segment,
+                    end,
+                } => {
+                    let event = Event::Keep {
+                        from: PeerId(proxy as u16),
+                        key,
+                        entry: Entry { term: 0, ..entry },
+                        segment,
+                        end,
+                    };
+                    let at = self.proxies[0].now.mono;
+                    let packet = Packet::Keep(usize::from(to.0), event);
+                    self.packets.push((at, packet));
+                }
+                Action::Kept { to, key, end } => {
+                    let event = Event::Kept { key, end };
+                    self.put(Packet::ToOwner(usize::from(to.0), event));
+                }
                 Action::Pass { to, segment, .. } => {
                     // What is handed over is not sent again; the network between proxies is as good as it must be.
                     let at = self.proxies[0].now.mono;

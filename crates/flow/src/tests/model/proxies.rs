@@ -22,13 +22,24 @@ impl World {
 
     /// Another one decides, or the same one again.
     pub(super) fn change(&mut self) {
-        if self.is_anything_promised() {
+        let (owner, how) = (self.owner, self.chance(3));
+        let until = self.proxies[0].now.mono;
+        // What the client will not send again is with a server, or with the one that decides next; or else nothing happens.
+        let successor = self.view(owner, TERM, until).successor(&key()).unwrap();
+        let successor = usize::from(successor.0);
+        let promised = self.promised();
+        let is_delivered = promised.at_or_before(FIRST + self.client.delivered as u32);
+        let kept = self.proxies[successor].owner.keeps(&key());
+        let is_kept = kept.is_some_and(|kept| kept.at_or_after(promised));
+        let is_on_its_way = |(_, packet): &(Duration, Packet)| {
+            matches!(packet, Packet::Keep(..) | Packet::Pass(..))
+        };
+        if !is_delivered && !is_kept || self.packets.iter().any(is_on_its_way) {
             return;
         }
         // First the one before stops, and what it has said arrives or is lost: that is what half an interval is for.
-        let until = self.proxies[0].now.mono;
-        let view = self.view(self.owner, self.proxies[self.owner].term, until);
-        self.proxies[self.owner].owner.follow(view);
+        let view = self.view(owner, self.proxies[owner].term, until);
+        self.proxies[owner].owner.follow(view);
         let (told, others) = std::mem::take(&mut self.packets)
             .into_iter()
             .partition(|(_, packet)| matches!(packet, Packet::Bind(..) | Packet::Release(..)));
@@ -44,11 +55,6 @@ impl World {
                 _ => {}
             }
         }
-        // Nothing of this happens twice in one moment.
-        for proxy in &mut self.proxies {
-            proxy.now.mono += Duration::from_millis(1);
-        }
-        let (owner, how) = (self.owner, self.chance(3));
         if how > 0 {
             let fresh = Bench::new(self.limits());
             let bench = &mut self.proxies[owner];
@@ -57,11 +63,18 @@ impl World {
                 bench.entries = Entries::default();
             }
         }
-        self.owner = self.chance(self.proxies.len() as u64) as usize;
+        self.owner = match is_delivered {
+            true => self.chance(self.proxies.len() as u64) as usize,
+            false => successor,
+        };
         // No term comes twice.
         let last = self.proxies[0].term;
         let pause = self.chance(1000) as u32;
         self.follow(last + 1 + pause);
+        for proxy in 0..self.proxies.len() {
+            let actions = self.proxies[proxy].pass(Duration::from_millis(1));
+            self.carry_out(proxy, actions);
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -74,16 +87,13 @@ impl World {
         }
     }
 
-    /// The client was told that something has arrived which only its proxy has.
-    fn is_anything_promised(&self) -> bool {
-        let delivered = FIRST + self.client.delivered as u32;
-        let is_early = |packet: &Packet| matches!(packet, Packet::ToClient { ack, .. } if ack.after(delivered));
-        let passed = |packet: &Packet| matches!(packet, Packet::Pass(..));
-        self.client.acknowledged > self.client.delivered
-            || self
-                .packets
-                .iter()
-                .any(|(_, packet)| is_early(packet) || passed(packet))
+    /// Up to where the client is told that all has arrived, or will be soon.
+    fn promised(&self) -> Seq {
+        let acks = self.packets.iter().filter_map(|(_, packet)| match packet {
+            Packet::ToClient { ack, .. } => Some(*ack),
+            _ => None,
+        });
+        acks.fold(FIRST + self.client.acknowledged as u32, Seq::latest)
     }
 
     fn follow(&mut self, term: u32) {
