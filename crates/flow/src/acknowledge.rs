@@ -55,7 +55,14 @@ impl<D: Decide> Transition<'_, D> {
         from: Seq,
         end: Seq,
     ) {
-        let (key, entry) = (self.key, *entry);
+        let key = self.key;
+        let newest = bytes.as_ref().map(|bytes| (bytes.window, bytes.timestamps));
+        let (window, timestamps) = newest.unwrap_or((entry.window, None));
+        let entry = Entry {
+            window,
+            newest_tsval: timestamps.map_or(entry.newest_tsval, |timestamps| timestamps.value),
+            ..*entry
+        };
         let (_, new) = bytes.map_or((None, None), |bytes| bytes.split_at(from));
         for segment in new.iter().flat_map(|new| new.split(MAX_KEPT)) {
             self.out.push(Action::Keep {

@@ -26,6 +26,7 @@ impl Before {
             Event::Segment { key, .. } | Event::Lost { key, .. } => key,
             Event::Answer(answer) => &answer.key,
             Event::Truth { truth, .. } => &truth.key,
+            Event::Keep { key, .. } | Event::Kept { key, .. } => key,
             Event::Notice(notice) => &notice.key,
         };
         let Some(entry) = table.get(key) else {
@@ -55,7 +56,9 @@ impl Before {
                     && is_bind(notice.epoch, notice.seq)
                     && !entry.newest_ack.after(entry.bind_ack)
             }
-            Event::Lost { .. } | Event::Truth { .. } => false,
+            Event::Lost { .. } | Event::Truth { .. } | Event::Keep { .. } | Event::Kept { .. } => {
+                false
+            }
         };
         Before {
             freed: freed.then_some(*key),
@@ -117,7 +120,11 @@ pub(super) fn check(
                         .is_some_and(|entry| segment.payload_end() == entry.newest_ack);
                 assert!(old, "the client is sent nothing new");
             }
-            Action::Ask { .. } | Action::Pass { .. } | Action::Count(_) => {}
+            Action::Ask { .. }
+            | Action::Pass { .. }
+            | Action::Keep { .. }
+            | Action::Kept { .. }
+            | Action::Count(_) => {}
         }
     }
     let told = before

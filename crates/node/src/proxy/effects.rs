@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use baton_flow::{Action, Entry, Lesson, PeerId, ServerId, Table, Target};
 use baton_kernel::Flows;
 use baton_packet::{Flags, FlowKey, Segment, Seq};
-use baton_wire::{FORWARD_HEADER, Keys, pass_header};
+use baton_wire::{FORWARD_HEADER, Keep, Kept, Keys, pass_header};
 use bytes::Bytes;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -18,6 +18,7 @@ use super::lessons::Lessons;
 use super::numbers::{Numbers, Trouble};
 use super::peers::Peers;
 use super::plan::{Plan, node_of};
+use super::replicas::as_replica;
 use crate::config::Config;
 use crate::keys;
 
@@ -131,6 +132,28 @@ impl Effects {
             Action::Ask { to, ask } => {
                 let message = ask.encode(&self.ways.keys.current);
                 self.note(self.to_holder(to, &message));
+            }
+            Action::Keep {
+                to,
+                key,
+                entry,
+                segment,
+                end,
+            } => {
+                if let Some(entry) = as_replica(key, &entry, &self.ways) {
+                    let keep = Keep {
+                        entry,
+                        seq: segment.seq,
+                        end,
+                        bytes: segment.payload.to_vec(),
+                    };
+                    let message = keep.encode(&self.ways.keys.current);
+                    self.note(self.to_peer(to, &message));
+                }
+            }
+            Action::Kept { to, key, end } => {
+                let message = Kept { key, end }.encode(&self.ways.keys.current);
+                self.note(self.to_peer(to, &message));
             }
             Action::Pass { to, key, segment } => {
                 self.send(Target::Peer(to), &key, &pass_header(1), &segment);

@@ -17,7 +17,7 @@ use baton_flow::{
 use baton_kernel::{Clock, Events, Punt, Queue, Told, abi};
 use baton_packet::{FlowKey, Segment};
 use baton_policy::{Mechanism, ServerId};
-use baton_wire::{Message, Role};
+use baton_wire::{Kept, Message, Role};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::watch;
 
@@ -340,7 +340,7 @@ impl Engine {
         }
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         Now {
             mono: baton_kernel::monotonic(),
             clock_ms: self.clock.now_ms() as u32,
@@ -409,6 +409,8 @@ impl Engine {
                     }
                 }
                 Ok(Message::Entries(replicas)) => self.hear_replicas(&replicas),
+                Ok(Message::Keep(keep)) => self.keep(&keep, from.ip()),
+                Ok(Message::Kept(Kept { key, end })) => self.handle(Event::Kept { key, end }),
                 Ok(Message::Ask(ask)) => self.answer(&ask, from),
                 Ok(Message::Release(_)) => self.numbers.trouble(Trouble::BadMessage),
                 Err(error) => {
@@ -419,7 +421,7 @@ impl Engine {
         }
     }
 
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         let now = self.now();
         self.owner.handle(
             now,

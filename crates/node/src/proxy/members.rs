@@ -3,13 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use baton_flow::{Entry, Standing, Table as _, Target, View};
+use baton_flow::{Entry, Event, Standing, Table as _, Target, View};
 use baton_kernel::{Clock, abi, monotonic};
-use baton_wire::{Ask, Fate, Known, Replica, Scales};
+use baton_packet::{Flags, Segment, Timestamps};
+use baton_wire::{Ask, Fate, Keep, Known, Replica, Scales};
+use bytes::Bytes;
 
 use super::engine::Engine;
 use super::numbers::Replicated;
-use super::replicas::merge;
+use super::replicas::{entry, merge};
+
+/// A kernel's retransmission time-out is then about a second.
+const UNKNOWN_RTT_MS: u32 = 333;
 
 /// As long as `FIRST_HEARING` in crates/flow/src/peer.rs: a lost question for a link-layer address is asked again after a second.
 const HEARING: Duration = Duration::from_secs(3);
@@ -126,6 +131,37 @@ impl Engine {
         self.numbers.replicated(Replicated::Taken, taken);
         self.numbers
             .replicated(Replicated::Known, replicas.len() - taken);
+    }
+
+    /// Another proxy has a part of a request kept, which its client will not send again.
+    pub(super) fn keep(&mut self, keep: &Keep, from: IpAddr) {
+        let ways = &self.effects.ways;
+        let known = ways.peers.place(from);
+        let Some((from, entry)) = known.zip(entry(&keep.entry, ways, monotonic())) else {
+            return;
+        };
+        let clock = self.now().clock_ms;
+        let segment = Segment {
+            seq: keep.seq,
+            ack: entry.newest_ack,
+            flags: Flags::ACK | Flags::PSH,
+            window: entry.window,
+            // When its client sent it is not known here; the round trip is told as for one of whom nothing is known.
+            timestamps: entry.options.timestamps.then_some(Timestamps {
+                value: entry.newest_tsval,
+                echo: clock.wrapping_sub(UNKNOWN_RTT_MS),
+            }),
+            traffic_class: 0,
+            hop_limit: 64,
+            payload: Bytes::copy_from_slice(&keep.bytes),
+        };
+        self.handle(Event::Keep {
+            from,
+            key: keep.entry.key,
+            entry,
+            segment,
+            end: keep.end,
+        });
     }
 
     /// Another proxy asks about a flow that this one's relay may have.

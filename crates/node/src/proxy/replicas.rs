@@ -9,8 +9,14 @@ use baton_wire::{Holder, Replica};
 
 use super::effects::Ways;
 
-/// What other proxies are told of a flow; nothing, if no server has or had it, or it has that cannot be said.
+/// What other proxies are told of a flow that a server has, or had; nothing, if it cannot be said.
 pub(super) fn replica(key: FlowKey, entry: &Entry, ways: &Ways) -> Option<Replica> {
+    let is_begun = entry.bound.is_some() || entry.reset || entry.epoch != 0;
+    is_begun.then(|| as_replica(key, entry, ways)).flatten()
+}
+
+/// The same of any flow.
+pub(super) fn as_replica(key: FlowKey, entry: &Entry, ways: &Ways) -> Option<Replica> {
     let holder = match entry.bound {
         Some(Target::Server(ServerId(slot))) => {
             Holder::Server(*ways.addresses.get(usize::from(slot))?)
@@ -18,7 +24,6 @@ pub(super) fn replica(key: FlowKey, entry: &Entry, ways: &Ways) -> Option<Replic
         Some(Target::Relay) => Holder::Relay(ways.own),
         Some(Target::Peer(peer)) => Holder::Relay(ways.peers.address(peer)?),
         None if entry.reset => Holder::Reset,
-        None if entry.epoch == 0 => return None,
         None => Holder::Nobody,
     };
     Some(Replica {
@@ -95,7 +100,8 @@ fn version(entry: &Entry) -> (u8, u32) {
     (stage, entry.requests)
 }
 
-fn entry(replica: &Replica, ways: &Ways, now: Duration) -> Option<Entry> {
+/// What another proxy says, in this one's numbers; nothing, if it knows nothing of the VIP or the server.
+pub(super) fn entry(replica: &Replica, ways: &Ways, now: Duration) -> Option<Entry> {
     let bound = match replica.holder {
         Holder::Nobody | Holder::Reset => None,
         Holder::Server(node) => {
