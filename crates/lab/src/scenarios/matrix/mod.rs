@@ -4,6 +4,7 @@
 mod access_log;
 mod ambiguous;
 mod browser;
+mod checks;
 mod clients;
 mod confirmed;
 mod deaths;
@@ -97,6 +98,7 @@ fn program_and_data_path(recorder: &mut Recorder, setting: &Setting<'_>) -> anyh
     let mut ground = Ground::new(setting.options.clone(), setting.baton);
     requests_and_programs(recorder, &mut ground.other(|_| ()), setting)?;
     odd::cases(recorder, &mut ground, setting.short)?;
+    checks::cases(recorder, &mut ground)?;
     if setting.options.mechanism == Mechanism::Relay {
         return Ok(());
     }
