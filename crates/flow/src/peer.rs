@@ -108,7 +108,7 @@ impl Peer {
     pub(crate) fn expiry(&self, own: Duration) -> Duration {
         let silence = detection(own.max(self.interval));
         match self.heard {
-            Some(heard) => heard.max(self.excused) + silence,
+            Some(heard) => (heard + silence).max(self.excused + silence.max(FIRST_HEARING)),
             None => self.since + silence.max(FIRST_HEARING),
         }
     }

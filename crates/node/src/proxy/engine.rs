@@ -1,7 +1,7 @@
 //! The thread that decides: events from the kernel and from back ends in, actions and heartbeats out. All thinking is in `baton-flow` and
 //! `baton-policy`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -178,10 +178,6 @@ impl Orders {
             let engine = queues.map(|(punts, relay, changes)| Engine {
                 punts,
                 relay,
-                may_decide: false,
-                decides_since: Duration::ZERO,
-                trusted: BTreeSet::new(),
-                trusts: false,
                 replication: Replication::new(rules.replicas, shown, changes),
                 view,
                 nodes,
@@ -254,12 +250,6 @@ pub(super) struct Engine {
     pub(super) replication: Replication,
     /// Who owns which flows.
     pub(super) view: View,
-    /// Whether the others agree that it may decide, and since when.
-    pub(super) may_decide: bool,
-    pub(super) decides_since: Duration,
-    /// Back ends that were there when it last decided for sure, and whether they are taken to be there still.
-    pub(super) trusted: BTreeSet<IpAddr>,
-    pub(super) trusts: bool,
     /// Proxies that are there.
     pub(super) nodes: watch::Sender<Arc<[IpAddr]>>,
     pub(super) clocks: watch::Sender<Clock>,
@@ -499,7 +489,6 @@ impl Engine {
     pub(super) fn publish(&mut self) {
         self.readmit();
         let nodes = self.heartbeats.members.all();
-        let nodes = nodes.map(|(node, at, said)| (node, self.taken_for(node, at), said));
         let health = Health::new(nodes, |node| self.agents.contains_key(&node));
         let before = Arc::clone(&self.health.borrow());
         if *before != health {

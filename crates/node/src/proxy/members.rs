@@ -1,9 +1,8 @@
 //! The engine among the cluster's other proxies: who owns which flows, what they tell, and what they ask.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
-use baton_flow::{Entry, Event, Standing, Table as _, Target, View};
+use baton_flow::{Entry, Event, Table as _, Target, View};
 use baton_kernel::{Clock, abi, monotonic};
 use baton_packet::{Flags, Segment, Timestamps};
 use baton_wire::{Ask, Fate, Keep, Known, Replica, Scales};
@@ -16,9 +15,6 @@ use super::replicas::{entry, merge};
 /// A kernel's retransmission time-out is then about a second.
 const UNKNOWN_RTT_MS: u32 = 333;
 
-/// As long as `FIRST_HEARING` in crates/flow/src/peer.rs: a lost question for a link-layer address is asked again after a second.
-const HEARING: Duration = Duration::from_secs(3);
-
 impl Engine {
     /// Goes by what the heartbeats say now.
     pub(super) fn sync(&mut self) {
@@ -28,18 +24,7 @@ impl Engine {
             self.clock = clock;
             self.clocks.send_replace(clock);
         }
-        let (now, view) = (monotonic(), members.view());
-        let decides = view.decides(now);
-        if decides && !self.may_decide {
-            self.decides_since = now;
-        }
-        self.may_decide = decides;
-        let trusts = view.own.is_some() && (!decides || now < self.decides_since + HEARING);
-        if !trusts {
-            let present = members.agents().filter(|(_, at, _)| at.is_in());
-            self.trusted = present.map(|(node, ..)| node).collect();
-        }
-        let trusted_before = std::mem::replace(&mut self.trusts, trusts);
+        let view = members.view();
         let ready = view.own.is_none() || members.state().ready;
         let nodes = self.present(view);
         let is_news = *view != self.view
@@ -47,19 +32,6 @@ impl Engine {
             || *nodes != *self.replication.nodes();
         if is_news {
             self.follow(view.clone(), nodes, ready);
-        }
-        if trusts != trusted_before {
-            self.publish();
-        }
-    }
-
-    /// How a node is to be taken. What became silent for a proxy that was cut off, or that others took for that, is not lost for it: it must first
-    /// have had the time to be heard again.
-    pub(super) fn taken_for(&self, node: IpAddr, standing: Standing) -> Standing {
-        if self.trusts && self.trusted.contains(&node) {
-            Standing::Presumed
-        } else {
-            standing
         }
     }
 
