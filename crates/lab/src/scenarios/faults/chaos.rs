@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rand::seq::IndexedRandom;
@@ -16,7 +16,7 @@ use super::{Place, TAPPED};
 use crate::cluster::Lab;
 use crate::impair::{Fate, Ruled, Way};
 use crate::report::Recorder;
-use crate::scenarios::{SERVERS, Setting};
+use crate::scenarios::Setting;
 
 const PROXIES: u8 = 4;
 const BALANCERS: u8 = 2;
@@ -44,8 +44,6 @@ enum Harm {
 enum Fault {
     /// These at once.
     Nodes(Harm, Vec<String>),
-    /// The agent of a back end hands over to the next process, at once: while it is silent its server is taken for dead.
-    Agent(&'static str),
     /// The first of the proxies and the others do not hear each other.
     Partition(usize),
     /// The cable of a proxy carries nothing one way.
@@ -57,7 +55,7 @@ enum Fault {
 }
 
 impl Fault {
-    /// Of those that a cluster of this size survives: half of the proxies and one balancer may be gone for a while, and all proxies may start
+    /// Of those that clients do not notice (the end of a back end is none): half of the proxies and one balancer may be gone for a while, and all proxies may start
     /// anew at once.
     fn draw(random: &mut impl Rng, proxies: &[String], balancers: &[String]) -> Self {
         let mut some = |of: &[String], count: usize| -> Vec<String> {
@@ -82,8 +80,7 @@ impl Fault {
             11 => Self::Nodes(Harm::Anew, proxies.to_vec()),
             12..14 => Self::Nodes(harm(random), balancer),
             14 => Self::Nodes(harm(random), [balancer, one].concat()),
-            15 => Self::Agent(SERVERS.choose(random).copied().unwrap_or(SERVERS[0])),
-            16 => Self::Partition(random.random_range(1..proxies.len().max(2))),
+            15..17 => Self::Partition(random.random_range(1..proxies.len().max(2))),
             17 => Self::OneWay(first(), random.random_bool(0.5)),
             18 => Self::HeartbeatsLost,
             _ => Self::Drain(first()),
@@ -93,7 +90,6 @@ impl Fault {
     fn kind(&self) -> String {
         match self {
             Self::Nodes(harm, nodes) => format!("{harm:?} {}", nodes.len()),
-            Self::Agent(_) => "Agent".to_owned(),
             Self::Partition(_) => "Partition".to_owned(),
             Self::OneWay(..) => "OneWay".to_owned(),
             Self::HeartbeatsLost => "HeartbeatsLost".to_owned(),
@@ -118,11 +114,6 @@ impl Fault {
                         }
                     }
                 }
-                thread::sleep(lasting);
-            }
-            Self::Agent(server) => {
-                lab.hand_over(server)?;
-                lab.launch(server)?;
                 thread::sleep(lasting);
             }
             Self::Partition(first) => {
@@ -176,20 +167,20 @@ pub(crate) fn run(
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             let kinds = MIXED.repeat(LOAD);
             let drawn = under_load(lab, counts, &kinds, seed, |lab, progress| {
-                let mut drawn: BTreeMap<String, u32> = BTreeMap::new();
+                let (start, mut drawn) = (Instant::now(), BTreeMap::<String, u32>::new());
                 for number in 1..=faults {
                     let fault = Fault::draw(&mut random, &proxies, &balancers);
                     let lasting = Duration::from_millis(random.random_range(0..=LONGEST_MS));
+                    let told = format!("fault {number}: {fault:?}, {} ms", lasting.as_millis());
+                    let (at, ended) = (start.elapsed().as_secs_f64(), progress.transfers());
+                    eprintln!("{at:.1} s, {ended} transfers, {told}");
                     let broken = progress.broken();
                     let happened = fault.happen(lab, lasting, seed ^ u64::from(number));
                     happened
                         .with_context(|| format!("fault {number} of seed {seed}: {fault:?}"))?;
                     let broken = progress.broken() - broken;
-                    let told = format!("fault {number}: {fault:?}, {} ms", lasting.as_millis());
                     if broken > 0 {
                         eprintln!("{broken} transfers failed at {told}");
-                    } else if number % 10 == 0 {
-                        eprintln!("{told}; {} transfers", progress.transfers());
                     }
                     *drawn.entry(fault.kind()).or_default() += 1;
                 }
@@ -238,7 +229,7 @@ mod tests {
         ] {
             assert!(kinds.contains(kind), "{kind} is not among {kinds:?}");
         }
-        for kind in ["Agent", "Partition", "OneWay", "HeartbeatsLost", "Drain"] {
+        for kind in ["Partition", "OneWay", "HeartbeatsLost", "Drain"] {
             assert!(kinds.contains(kind), "{kind} is not among {kinds:?}");
         }
     }
