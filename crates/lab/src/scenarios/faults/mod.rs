@@ -79,7 +79,18 @@ pub(crate) fn run(recorder: &mut Recorder, setting: &Setting<'_>) -> anyhow::Res
         three.case(
             recorder,
             &format!("5.2/{name}-under-load"),
-            |lab, counts| programs::under_transfers(lab, counts, size.rounds, seed, end),
+            |lab, counts| {
+                let proxies = lab.topology.proxies();
+                programs::under_transfers(lab, counts, &proxies, size.rounds, seed, end)
+            },
+        )?;
+        three.case(
+            recorder,
+            &format!("5.2/{name}-agents-under-load"),
+            |lab, counts| {
+                let backends = lab.topology.backends();
+                programs::under_transfers(lab, counts, &backends, size.rounds, seed, end)
+            },
         )?;
     }
     three.case(recorder, "5.3/every-2s", |lab, counts| {

@@ -12,6 +12,7 @@ use crate::client::{Connection, Expected, Request, Socket};
 use crate::cluster::{Lab, POOLS, digest};
 use crate::report::Counts;
 use crate::scenarios::SERVERS;
+use crate::topology::Host;
 
 /// Read while nothing runs in user space.
 const PART: usize = 10_000_000;
@@ -119,17 +120,18 @@ fn of_owner<T>(
     bail!("{owner} decides about none of {TRIES} connections")
 }
 
-/// Each proxy's process ends and is started again, several times, while transfers of all kinds run.
+/// Each of these nodes' process ends and is started again, several times, while transfers of all kinds run.
 pub(super) fn under_transfers(
     lab: &mut Lab,
     counts: &mut Counts,
+    nodes: &[Host],
     rounds: usize,
     seed: u64,
     end: End,
 ) -> anyhow::Result<String> {
-    let proxies = super::nodes::names(&lab.topology.proxies());
+    let nodes = super::nodes::names(nodes);
     under_load(lab, counts, &MIXED, seed, |lab, progress| {
-        for owner in proxies.iter().cycle().take(rounds) {
+        for owner in nodes.iter().cycle().take(rounds) {
             match end {
                 End::Killed => lab.kill_node(owner)?,
                 End::HandedOver => lab.hand_over(owner)?,
