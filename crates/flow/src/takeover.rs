@@ -20,6 +20,10 @@ const SETTLE: u32 = 4;
 const YIELD: u32 = 3;
 /// How often a move is announced: announcements get lost.
 const ANNOUNCEMENTS: u32 = 3;
+/// And again every so many intervals, at least this time apart: what neighbours know of an address lasts while connections go on, though another
+/// balancer has given it up long ago; it still spreads their packets, until it dies.
+const REFRESH: u32 = 10;
+const REFRESH_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// Another balancer, as this one hears it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +98,7 @@ impl Takeover {
     /// To be called at least once an interval. `able`: a proxy is there to give packets to.
     pub fn decide(&mut self, now: Duration, able: bool, rivals: &[Rival]) -> Option<Move> {
         self.prepare(now, able, rivals);
-        let newcomer = self.meet(rivals);
+        let others_changed = self.meet(rivals);
         let rank = |ready: bool, node: IpAddr| (!ready, node);
         let is_outdone = rivals.iter().any(|rival| {
             rival.is_heard() && rank(rival.ready, rival.node) < rank(self.ready, self.own)
@@ -118,8 +122,8 @@ impl Takeover {
                 Some(Move::Yield)
             }
             (true, None) => {
-                if newcomer {
-                    // It may have them as well, until it hears this one.
+                if others_changed {
+                    // One that is heard may have them as well, until it hears this one; to one that is not, packets may still go.
                     self.announcements = ANNOUNCEMENTS;
                     self.announce_at = now;
                 }
@@ -130,11 +134,15 @@ impl Takeover {
     }
 
     fn announce(&mut self, now: Duration) -> Option<Move> {
-        if self.announcements == 0 || now < self.announce_at {
+        if now < self.announce_at {
             return None;
         }
-        self.announcements -= 1;
-        self.announce_at = now + self.interval;
+        self.announcements = self.announcements.saturating_sub(1);
+        self.announce_at = now
+            + match self.announcements {
+                0 => (REFRESH * self.interval).max(REFRESH_AT_LEAST),
+                _ => self.interval,
+            };
         Some(Move::Announce)
     }
 
@@ -151,12 +159,12 @@ impl Takeover {
         self.ready |= now >= since + season * self.interval;
     }
 
-    /// Whether one is there that was not.
+    /// Whether one is there that was not, or the other way round.
     fn meet(&mut self, rivals: &[Rival]) -> bool {
         let heard = rivals.iter().filter(|rival| rival.is_heard());
         let heard = heard.map(|rival| rival.node).collect();
         let before = std::mem::replace(&mut self.heard, heard);
-        self.heard.difference(&before).next().is_some()
+        self.heard != before
     }
 }
 

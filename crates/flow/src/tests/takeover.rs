@@ -144,13 +144,16 @@ impl Balancer {
 }
 
 #[test]
-fn one_alone_takes_them_at_once_and_says_so_three_times() {
+fn one_alone_takes_them_at_once_and_says_so_three_times_and_now_and_then() {
     let mut world = World::new(&[5]);
     world.run(1);
     assert_eq!(world.holders(), [node(5)]);
-    world.run(20);
+    world.run(5);
     let moves = std::mem::take(&mut world.of(5).moves);
     assert_eq!(moves, [Move::Take, Move::Announce, Move::Announce]);
+    world.run(50);
+    let moves = std::mem::take(&mut world.of(5).moves);
+    assert_eq!(moves, [Move::Announce; 5]);
 }
 
 #[test]
@@ -290,4 +293,20 @@ fn one_that_is_started_again_goes_on_or_finds_that_another_has_them() {
     world.run(6);
     assert_eq!(world.holders(), [node(6)]);
     assert_eq!(world.moves(), [(node(5), Move::Yield)]);
+}
+
+/// Packets may still go to one that has given them up.
+#[test]
+fn when_another_one_vanishes_the_holder_says_it_again() {
+    let mut world = World::new(&[5, 6]);
+    world.run(40);
+    world.of(6).is_running = false;
+    world.run(3);
+    world.of(5).moves.clear();
+    world.run(5);
+    let moves = std::mem::take(&mut world.of(5).moves);
+    assert!(
+        moves.len() >= 3 && moves.iter().all(|m| *m == Move::Announce),
+        "{moves:?}"
+    );
 }
