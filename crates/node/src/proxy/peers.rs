@@ -78,3 +78,33 @@ impl Peers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_told_slots_and_not_places() {
+        let node = |last| IpAddr::from([10, 77, 0, last]);
+        let listed = vec![(node(13), 0), (node(11), 7), (node(12), 3)];
+        let peers = Peers::new(listed, node(12));
+        assert!(peers.others().eq([node(11), node(13)]));
+        let view = View {
+            own: Some(PeerId(1)),
+            live: vec![PeerId(0), PeerId(1)],
+            owners: [1, 0, 1, u8::MAX].into(),
+            until: Duration::from_secs(9),
+            ..View::alone(5)
+        };
+        let told = peers.membership(&view, true);
+        assert_eq!((told.own, told.count, told.term), (3, 2, 5));
+        assert_eq!(told.owners, [3, 7, 3, u8::MAX]);
+        assert_eq!(told.decide_until, Duration::from_secs(9));
+        assert_eq!(
+            peers.membership(&View::alone(5), true),
+            Membership::alone(5)
+        );
+    }
+}

@@ -147,3 +147,147 @@ pub(super) fn entry(replica: &Replica, ways: &Ways, now: Duration) -> Option<Ent
         term: 0,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use baton_flow::PeerId;
+    use baton_wire::{Key, Keys};
+
+    use super::super::peers::Peers;
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(7);
+
+    fn node(last: u8) -> IpAddr {
+        IpAddr::from([10, 77, 0, last])
+    }
+
+    fn key() -> FlowKey {
+        FlowKey::new(
+            "10.77.0.1:40000".parse().unwrap(),
+            "10.77.0.10:80".parse().unwrap(),
+        )
+    }
+
+    /// Of proxy 11 or 12; each has its own numbers.
+    fn ways(own: u8, servers: &[u8], vip: u16) -> Ways {
+        Ways {
+            keys: Keys {
+                current: Key::new([1; 16]),
+                previous: None,
+            },
+            addresses: servers.iter().map(|last| node(*last)).collect(),
+            port: 6950,
+            mss: [1384; 2],
+            own: node(own),
+            peers: Peers::new(vec![(node(12), 0), (node(11), 1)], node(own)),
+            vips: vec![(key().vip(), vip)],
+        }
+    }
+
+    fn here() -> Ways {
+        ways(11, &[21, 22], 3)
+    }
+
+    fn there() -> Ways {
+        ways(12, &[22, 21], 5)
+    }
+
+    fn bound(to: Target, epoch: u32, requests: u32) -> Entry {
+        let entry = super::super::entry::from_kernel(&Default::default(), &Peers::default());
+        Entry {
+            bound: Some(to),
+            epoch,
+            requests,
+            boundary: Seq(100 * requests),
+            vip: 3,
+            ..entry
+        }
+    }
+
+    /// What proxy 12 makes of what proxy 11 tells.
+    fn told(present: Option<Entry>, entry: &Entry) -> Option<Entry> {
+        merge(present, &replica(key(), entry, &here())?, &there(), NOW)
+    }
+
+    const SERVER: Target = Target::Server(ServerId(1));
+
+    #[test]
+    fn numbers_are_each_nodes_own() {
+        let targets = [
+            (SERVER, Target::Server(ServerId(0))),
+            (Target::Relay, Target::Peer(PeerId(0))),
+            (Target::Peer(PeerId(1)), Target::Relay),
+        ];
+        for (to, expected) in targets {
+            let taken = told(None, &bound(to, 9, 1)).unwrap();
+            assert_eq!((taken.bound, taken.vip), (Some(expected), 5));
+            assert_eq!((taken.seen, taken.term), (NOW, 0), "to be asked about");
+        }
+        let unknown = Target::Server(ServerId(2));
+        assert_eq!(told(None, &bound(unknown, 9, 1)), None);
+    }
+
+    #[test]
+    fn the_newer_entry_counts() {
+        let old = bound(SERVER, u32::MAX, 7);
+        let steps = [
+            old,
+            bound(SERVER, 5, 1),
+            bound(SERVER, 5, 2),
+            Entry {
+                bound: None,
+                ..bound(SERVER, 5, 0)
+            },
+            Entry {
+                bound: None,
+                reset: true,
+                ..bound(SERVER, 5, 0)
+            },
+            bound(SERVER, 6, 1),
+        ];
+        for (at, older) in steps.iter().enumerate() {
+            let present = told(None, older);
+            assert!(present.is_some());
+            assert_eq!(told(present, older), None, "{at}: nothing new");
+            for newer in &steps[at + 1..] {
+                assert_eq!(told(present, newer), told(None, newer), "{at}");
+                assert_eq!(told(told(None, newer), older), None, "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_passed_here_is_not_forgotten() {
+        let seen = Entry {
+            newest_ack: Seq(5000),
+            term: 3,
+            ..told(None, &bound(SERVER, 5, 1)).unwrap()
+        };
+        let closing = Entry {
+            closing: true,
+            ..bound(SERVER, 5, 1)
+        };
+        let taken = told(Some(seen), &closing).unwrap();
+        assert_eq!(
+            taken,
+            Entry {
+                closing: true,
+                ..seen
+            }
+        );
+        let taken = told(Some(seen), &bound(SERVER, 5, 2)).unwrap();
+        assert_eq!((taken.newest_ack, taken.term), (Seq(5000), 0));
+    }
+
+    #[test]
+    fn a_flow_that_was_never_bound_is_nobodys_business() {
+        let undecided = Entry {
+            bound: None,
+            ..bound(SERVER, 0, 0)
+        };
+        assert!(replica(key(), &undecided, &here()).is_none());
+    }
+}
