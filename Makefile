@@ -40,11 +40,17 @@ test-user: setup ## the tests that need no privileges
 	$(call heading,tests that need no privileges)
 	$(CARGO) test --workspace
 
+# What takes two minutes of `baton lab run faults`: one of each kind.
+FAULTS := nothing-breaks,5.1/cut-in-handshake,5.1/cut-before-request,5.1/cut-before-answer,5.1/cut-in-download,5.1/cut-in-upload,\
+5.1/cut-in-websocket,5.1/cut-idle,5.1/cut-at-boundary,5.2/killed,5.2/upgraded,5.3/every-2s,5.4/balancer,5.5/*,5.6/partition,6/drain,6/reload-under-load
+
 test-lab: build privilege
 	$(call heading,whole clusters in network namespaces: handoff)
 	$(SUDO) $(BATON) lab run matrix --short --mechanism handoff
 	$(call heading,whole clusters in network namespaces: relay)
 	$(SUDO) $(BATON) lab run matrix --short --mechanism relay
+	$(call heading,what dies, and what clients notice)
+	$(SUDO) $(BATON) lab run faults --short --only '$(FAULTS)'
 
 # How long `make fuzz` takes in all, over its targets.
 FUZZ_SECONDS ?= 600

@@ -114,8 +114,8 @@ pub enum Scenario {
 pub struct Cases {
     #[command(flatten)]
     common: Common,
-    /// Only cases whose name contains this, or is like this (with *)
-    #[arg(long, value_name = "PATTERN")]
+    /// Only cases whose name contains this, or is like this (with *); several with commas between them
+    #[arg(long, value_name = "PATTERNS")]
     only: Option<String>,
 }
 

@@ -103,7 +103,7 @@ impl Recorder {
         }
     }
 
-    /// Only cases whose name contains the pattern, or (with `*`) is like it.
+    /// Only cases whose name contains the pattern, or (with `*`) is like it, or one of several with commas between them.
     pub(crate) fn only(self, pattern: Option<String>) -> Self {
         Self {
             only: pattern,
@@ -121,7 +121,8 @@ impl Recorder {
         run: impl FnOnce(&mut Counts) -> anyhow::Result<String>,
     ) -> anyhow::Result<()> {
         interrupt::check()?;
-        if self.only.as_deref().is_some_and(|only| !like(only, name)) {
+        let asked = |only: &str| only.split(',').any(|pattern| like(pattern.trim(), name));
+        if self.only.as_deref().is_some_and(|only| !asked(only)) {
             return Ok(());
         }
         let result = run(&mut self.report.counts);
@@ -290,6 +291,21 @@ mod tests {
         ] {
             assert_eq!(like(pattern, name), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn several_patterns() {
+        let mut recorder = Recorder::new("faults", 1).only(Some("5.1/*,drain".into()));
+        for name in ["5.1/cut-idle", "5.2/killed", "6/drain"] {
+            recorder.case(name, |_| Ok(String::new())).unwrap();
+        }
+        let run: Vec<String> = recorder
+            .report
+            .cases
+            .into_iter()
+            .map(|case| case.name)
+            .collect();
+        assert_eq!(run, ["5.1/cut-idle", "6/drain"]);
     }
 
     #[test]
