@@ -1,5 +1,7 @@
 //! Where a role's programs and flows stay when this process goes.
 
+use std::io::ErrorKind;
+
 use anyhow::Result;
 use baton_kernel::{Error, Pins};
 
@@ -14,10 +16,22 @@ pub(crate) fn open(config: &Config, role: &'static str) -> Result<Option<Pins>> 
             }
             Ok(Some(pins))
         }
-        Err(error @ Error::NoFileSystem { .. }) => {
+        Err(error) if is_missing(&error) => {
             tracing::warn!("connections do not outlive this process: {error}");
             Ok(None)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether there is no place at all, or none for this user.
+fn is_missing(error: &Error) -> bool {
+    match error {
+        Error::NoFileSystem { .. } => true,
+        Error::Pin { source, .. } => matches!(
+            source.kind(),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+        ),
+        _ => false,
     }
 }
