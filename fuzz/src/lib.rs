@@ -10,6 +10,7 @@ pub mod configs;
 pub mod flows;
 pub mod heads;
 pub mod messages;
+pub mod owners;
 pub mod segments;
 
 /// Something to feed with bytes.
@@ -22,6 +23,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("flows", flows::run),
     ("heads", heads::run),
     ("messages", messages::run),
+    ("owners", owners::run),
     ("segments", segments::run),
 ];
 

@@ -31,6 +31,11 @@ fn flows() {
 }
 
 #[test]
+fn owners() {
+    replay("owners");
+}
+
+#[test]
 fn heads() {
     replay("heads");
 }

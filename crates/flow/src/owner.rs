@@ -208,11 +208,10 @@ impl Owner {
             .filter(|(at, _)| *at <= now.mono)
         {
             let entry = table.entry(&key);
-            let held = self.flows.get_mut(&key);
-            let is_asked = held.is_some_and(|held| {
-                held.copy.take_if(|copy| copy.until() <= now.mono);
-                held.question.is_some() || held.copy.is_some()
-            });
+            let mut held = self.take(&key);
+            held.copy.take_if(|copy| copy.until() <= now.mono);
+            let is_asked = held.question.is_some() || held.copy.is_some();
+            self.put(key, held, None);
             if !self.view.is_own(&key) {
                 self.hand_over(key, entry.as_ref(), out);
             } else if !self.view.decides(now.mono) {
