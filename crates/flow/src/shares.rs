@@ -4,11 +4,14 @@ use std::net::IpAddr;
 
 use crate::ownership::{SLOTS, weighted};
 
-/// Workload factors count in steps of this (per mille), so that nodes that are about as busy get the same, and what each owns. Under one step they
-/// say no more than that a node is busy.
-const STEP: u16 = 100;
-/// They go up and down all the time, and what changes hands has to be passed on: another step counts when it is off by so much.
-const SLACK: u16 = 75;
+/// A workload factor below this (per mille) says no more than that a node is busy.
+const LEAST: u32 = 100;
+/// Nodes that are nearly as free as the freest (per mille of it) get as much, and then what they own: no two look at themselves in the same
+/// moment. This is where one that does not yet, and one that does already, count as that.
+const NEARLY: [u32; 2] = [800, 700];
+/// The others count in steps of this, and another step when off by so much: what changes hands has to be passed on.
+const STEP: u32 = 100;
+const SLACK: u32 = 75;
 
 /// A proxy, as its balancer hears it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,40 +35,45 @@ struct Share {
     /// Place in the list of candidates.
     index: u8,
     node: IpAddr,
-    workload: u16,
+    /// Its workload factor, in per mille of the best one.
+    weight: u16,
 }
 
 impl Shares {
     /// From what is known now. Those that are drained get packets only while there is no other. Whether anything has changed.
     pub fn update(&mut self, candidates: &[Candidate]) -> bool {
-        let usable = |draining: bool| -> Vec<Share> {
+        let usable = |draining: bool| {
             let all = (0u8..).zip(candidates);
-            let some = all.filter(|(_, c)| c.is_usable && c.is_draining == draining);
-            some.map(|(index, candidate)| Share {
-                index,
-                node: candidate.node,
-                workload: self.step(candidate),
-            })
-            .collect()
+            all.filter(move |(_, c)| c.is_usable && c.is_draining == draining)
+                .collect::<Vec<_>>()
         };
-        let mut next = usable(false);
-        if next.is_empty() {
-            next = usable(true);
+        let mut chosen = usable(false);
+        if chosen.is_empty() {
+            chosen = usable(true);
         }
+        let free = |candidate: &Candidate| u32::from(candidate.workload).max(LEAST);
+        let best = chosen.iter().map(|(_, c)| free(c)).max().unwrap_or(LEAST);
+        let share = |(index, candidate): (u8, &Candidate)| Share {
+            index,
+            node: candidate.node,
+            weight: self.weight(candidate.node, 1000 * free(candidate) / best),
+        };
+        let next: Vec<_> = chosen.into_iter().map(share).collect();
         let changed = next != self.0;
         self.0 = next;
         changed
     }
 
-    /// The workload factor that counts.
-    fn step(&self, candidate: &Candidate) -> u16 {
-        let now = candidate.workload.min(1000);
-        let mut shares = self.0.iter();
-        let before = shares.find(|share| share.node == candidate.node);
-        match before.map(|share| share.workload) {
-            Some(before) if now.abs_diff(before) < SLACK => before,
-            _ => ((now + STEP / 2) / STEP * STEP).max(STEP),
-        }
+    /// What counts of a node that is so free (per mille of the freest).
+    fn weight(&self, node: IpAddr, free: u32) -> u16 {
+        let before = self.0.iter().find(|share| share.node == node);
+        let before = before.map(|share| u32::from(share.weight));
+        let weight = match before {
+            _ if free >= NEARLY[usize::from(before == Some(1000))] => 1000,
+            Some(before) if free.abs_diff(before) < SLACK => before,
+            _ => ((free + STEP / 2) / STEP * STEP).max(STEP),
+        };
+        weight as u16
     }
 
     /// Whether there is anybody to give packets to.
@@ -73,16 +81,16 @@ impl Shares {
         self.0.is_empty()
     }
 
-    /// The normalised workload factors, `W_i / sum of all W` (per mille), by place in the list of candidates (Marwah et al., 5.1).
+    /// The normalised workload factors, as far as they count: `W_i / sum of all W` (per mille), by place in the list of candidates (Marwah et al., 5.1).
     pub fn normalised(&self) -> impl Iterator<Item = (u8, u32)> + '_ {
         let sum = self.sum();
-        let part = move |share: &Share| (share.index, 1000 * u32::from(share.workload) / sum);
+        let part = move |share: &Share| (share.index, 1000 * u32::from(share.weight) / sum);
         self.0.iter().map(part)
     }
 
     /// For each slot the proxy that its packets go to. With equal workload factors it is the slot's owner.
     pub fn by_slot(&self) -> Vec<u8> {
-        let weights: Vec<_> = self.0.iter().map(|s| (s.node, s.workload)).collect();
+        let weights: Vec<_> = self.0.iter().map(|s| (s.node, s.weight)).collect();
         let index = |place: u8| self.0.get(usize::from(place)).map(|share| share.index);
         weighted(&weights).into_iter().filter_map(index).collect()
     }
@@ -98,14 +106,14 @@ impl Shares {
         let mut places = Vec::new();
         let mut upto = 0;
         for share in &self.0 {
-            upto += usize::from(share.workload);
+            upto += usize::from(share.weight);
             places.resize(SLOTS * upto / sum, share.index);
         }
         places
     }
 
     fn sum(&self) -> u32 {
-        let sum: u32 = self.0.iter().map(|share| u32::from(share.workload)).sum();
+        let sum: u32 = self.0.iter().map(|share| u32::from(share.weight)).sum();
         sum.max(1)
     }
 }

@@ -89,20 +89,24 @@ fn a_drained_one_gets_nothing_while_there_is_another() {
 #[test]
 fn small_changes_of_the_load_move_nothing() {
     let mut candidates = four();
-    candidates[1].workload = 930;
-    candidates[2].workload = 860;
+    candidates[0].workload = 1000;
+    candidates[2].workload = 810;
     let mut shares = shares(&candidates);
-    assert!(
-        shares.normalised().all(|(_, part)| part == 250),
-        "about as busy"
-    );
-    candidates[2].workload = 826;
-    assert!(!shares.update(&candidates));
-    candidates[2].workload = 824;
-    assert!(shares.update(&candidates), "they add up");
-    assert!(!shares.update(&candidates));
-    candidates[2].workload = 870;
-    assert!(!shares.update(&candidates), "and back");
+    let all = |shares: &Shares| {
+        shares
+            .normalised()
+            .map(|(_, part)| part)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(all(&shares), [250; 4], "nearly as free");
+    let mut change = |workload| {
+        candidates[2].workload = workload;
+        shares.update(&candidates)
+    };
+    assert!(!change(700) && change(690), "they add up");
+    assert!(!change(770) && !change(630) && change(620), "in steps");
+    assert!(!change(530) && change(800) && !change(701), "and back");
+    assert_eq!(all(&shares), [250; 4]);
 }
 
 #[test]
