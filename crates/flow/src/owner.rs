@@ -400,6 +400,10 @@ impl Owner {
     ) {
         let entry = table.entry(&key);
         let mut held = self.take(&key);
+        if held.question.is_none() && self.free() < OVERHEAD {
+            out.push(Action::Count(Counter::OverLimit));
+            return self.put(key, held, Some(now.mono + NOT_NOW));
+        }
         let is_new = waiting
             .as_ref()
             .is_some_and(|waiting| waiting.fresh.is_some());
@@ -466,7 +470,7 @@ impl Owner {
         } else {
             out.push(Action::Count(Counter::OverLimit));
         }
-        held.copy = Some(copy);
+        held.copy = (copy.cost() > 0).then_some(copy);
         self.put(key, held, None);
     }
 
