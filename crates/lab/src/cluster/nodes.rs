@@ -191,6 +191,15 @@ impl Lab {
         command::run(&mut drain).map(drop)
     }
 
+    /// All that a node has said since it was first started.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub(crate) fn log(&self, host: &str) -> anyhow::Result<String> {
+        let log = self.dir(host).join(LOG);
+        fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))
+    }
+
     /// The end of what a node has said.
     pub(crate) fn last_words(&self, host: &str) -> String {
         end_of(&self.dir(host).join(LOG))
@@ -233,7 +242,7 @@ impl Lab {
     /// # Errors
     /// When its log cannot be read.
     pub(crate) fn said(&self, host: &str, words: &str) -> anyhow::Result<usize> {
-        let log = fs::read_to_string(self.dir(host).join(LOG))?;
+        let log = self.log(host)?;
         Ok(log.lines().filter(|line| line.contains(words)).count())
     }
 }

@@ -258,16 +258,22 @@ impl Run {
     }
 }
 
-/// How often the proxies and the balancer have taken a proxy for gone.
+/// How often a proxy has taken the other one for gone.
 fn alarms(lab: &Lab) -> anyhow::Result<usize> {
-    let watchers = lab
-        .topology
-        .proxies()
-        .into_iter()
-        .chain(lab.topology.balancers());
-    watchers
-        .map(|host| lab.said(&host.name, super::faults::TAKEN_FOR_GONE))
+    let proxies = lab.topology.proxies().into_iter();
+    proxies
+        .map(|proxy| Ok(losses(&lab.log(&proxy.name)?)))
         .sum()
+}
+
+/// How often there were fewer owners than before, as a proxy's log tells it.
+fn losses(log: &str) -> usize {
+    let owners = log.lines().filter_map(|line| {
+        let (_, owners) = line.split_once(super::faults::OWNERS)?;
+        Some(owners.split_whitespace().count())
+    });
+    let owners: Vec<usize> = owners.collect();
+    owners.windows(2).filter(|pair| pair[1] < pair[0]).count()
 }
 
 /// In percent.
@@ -278,6 +284,21 @@ fn loss(throughput: f64, without: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loss_is_one_owner_less() {
+        let line = |owners: &str| {
+            format!("INFO members: other proxies own flows now owners=\"{owners}\"\n")
+        };
+        let log = [
+            "10.77.0.11",
+            "10.77.0.11 10.77.0.12",
+            "10.77.0.12",
+            "10.77.0.11 10.77.0.12",
+        ];
+        assert_eq!(losses(&log.map(line).concat()), 1);
+        assert_eq!(losses("INFO ready\n"), 0);
+    }
 
     #[test]
     fn the_papers_losses_are_those_of_its_throughputs() {

@@ -22,7 +22,7 @@ use load::{MIXED, under_load};
 use moves::Lost;
 use programs::End;
 
-pub(super) use nodes::{TAKEN_FOR_GONE, noticed, whole};
+pub(super) use nodes::{OWNERS, noticed, whole};
 
 /// Proxies whose cables carry what a case lets through.
 const TAPPED: [&str; 4] = ["proxy1", "proxy2", "proxy3", "proxy4"];

@@ -13,8 +13,8 @@ use crate::topology::Host;
 
 /// Nodes notice that another is gone or back within this time (three heartbeats and a half, of a second at most), on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// What a node says in its log when it takes another for gone.
-pub(in crate::scenarios) const TAKEN_FOR_GONE: &str = "is out";
+/// What a proxy's log has before the addresses of those that own flows, whenever they are others than before.
+pub(in crate::scenarios) const OWNERS: &str = "own flows now owners=";
 /// How many proxies a proxy takes for live.
 const LIVE: &str = "baton_proxies{state=\"in\"}";
 /// Of which each proxy owns a part (docs/architecture.md).
