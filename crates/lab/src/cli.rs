@@ -99,7 +99,7 @@ pub enum Scenario {
     /// Proxies, balancers, back ends and cables that fail, at each moment of a connection's life
     Faults(Cases),
     /// 100 uploads, one of two proxies lost half-way, noticed sooner or later
-    Table4(Common),
+    Table4(Cases),
     /// Uploads through one to four proxies on slow cables
     Scale(Common),
     /// Several proxies that tell each other of their flows, against one
@@ -205,7 +205,7 @@ impl Scenario {
         let (name, common) = match &self {
             Self::Matrix(matrix) => ("matrix", &matrix.common),
             Self::Faults(faults) => ("faults", &faults.common),
-            Self::Table4(common) => ("table4", common),
+            Self::Table4(table4) => ("table4", &table4.common),
             Self::Scale(common) => ("scale", common),
             Self::Chaos(chaos) => ("chaos", &chaos.common),
             Self::ReplicationCost(common) => ("replication-cost", common),
@@ -250,7 +250,10 @@ impl Scenario {
             }
             Self::Chaos(chaos) => faults::chaos::run(&mut recorder, &setting, chaos.faults)?,
             Self::ReplicationCost(_) => replication_cost::run(&mut recorder, &setting)?,
-            Self::Table4(_) => table4::run(&mut recorder, &setting)?,
+            Self::Table4(cases) => {
+                recorder = recorder.only(cases.only);
+                table4::run(&mut recorder, &setting)?;
+            }
             Self::Scale(_) => scale::run(&mut recorder, &setting)?,
             Self::Demo(_) => demo::run(&mut recorder, &setting, &Story { told: !json })?,
         }
