@@ -60,7 +60,7 @@ impl Workload {
         else {
             return;
         };
-        let lately = self.idle.unwrap_or(idle);
+        let lately = self.idle.unwrap_or(1000); // what it does to start is no load either
         self.idle = Some((lately * (MEMORY - 1) + idle) / MEMORY);
     }
 }
