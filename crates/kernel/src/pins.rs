@@ -166,6 +166,7 @@ impl Pins {
             .into_iter()
             .filter(|name| is_link(name) && !self.attached.contains(name));
         for link in links {
+            detach_link(&self.place.join(&link));
             let _ = fs::remove_file(self.place.join(link));
         }
         Ok(())
@@ -329,6 +330,9 @@ fn is_link(name: &str) -> bool {
 /// Attachments first: no program runs on without its place.
 fn clear(place: &Path) -> Result<()> {
     let (links, rest): (Vec<_>, Vec<_>) = names(place)?.into_iter().partition(|n| is_link(n));
+    for name in &links {
+        detach_link(&place.join(name));
+    }
     for name in links.iter().chain(&rest) {
         let path = place.join(name);
         fs::remove_file(&path).map_err(|source| Error::Pin { path, source })?;
@@ -359,16 +363,26 @@ fn pin(object: &impl AsFd, path: &Path) -> Result<()> {
     }
 }
 
-/// Puts the program in the place of the one that is attached by this name; none if nothing is, or its interface is gone.
-fn replace(program: &impl AsFd, path: &Path) -> Option<OwnedFd> {
+/// The attachment of this name.
+fn link(path: &Path) -> Option<OwnedFd> {
     let name = c_path(path).ok()?;
     // SAFETY: the string ends for the length of the call.
     let descriptor = unsafe { libbpf_sys::bpf_obj_get(name.as_ptr()) };
-    if descriptor < 0 {
-        return None;
-    }
     // SAFETY: a fresh descriptor that nobody else has.
-    let link = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// At once: without its name alone it goes some time later.
+fn detach_link(path: &Path) {
+    if let Some(link) = link(path) {
+        // SAFETY: the descriptor is open. It fails if the interface is gone, and the attachment with it.
+        unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) };
+    }
+}
+
+/// Puts the program in the place of the one that is attached by this name; none if nothing is, or its interface is gone.
+fn replace(program: &impl AsFd, path: &Path) -> Option<OwnedFd> {
+    let link = link(path)?;
     // SAFETY: both descriptors are open; null options mean the defaults.
     let outcome = unsafe {
         libbpf_sys::bpf_link_update(
