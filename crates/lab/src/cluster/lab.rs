@@ -185,12 +185,6 @@ impl DerefMut for RunningLab {
 
 impl Drop for RunningLab {
     fn drop(&mut self) {
-        // What killed nodes have left in the kernel is not in a namespace that goes.
-        for node in self.0.nodes() {
-            if !self.0.runs(&node.name) {
-                let _ = self.0.detach(&node.name);
-            }
-        }
         if let Err(error) = self.0.state.remove() {
             eprintln!("not all of lab {} could be removed: {error:#}", self.0.name);
         }

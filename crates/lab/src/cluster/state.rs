@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::process::{self, Process};
-use crate::command;
 use crate::netns::Netns;
 
 /// Written after each thing that was made, so that a lab that was killed while it came up can be taken down too.
@@ -142,7 +142,8 @@ impl State {
     }
 }
 
-/// What a node that was killed has left in the kernel would outlive its network namespace.
+/// What a node that was killed has left in the kernel would outlive its network namespace. Also after an interrupt: that is when things are to
+/// be removed.
 fn forget_pinned(netns: &Netns) -> anyhow::Result<()> {
     let Ok(places) = fs::read_dir("/sys/fs/bpf/baton") else {
         return Ok(());
@@ -153,7 +154,13 @@ fn forget_pinned(netns: &Netns) -> anyhow::Result<()> {
     // Several namespaces may have a node of this name: each command sees its own.
     for node in own.collect::<BTreeSet<_>>() {
         let mut detach = netns.command(std::env::current_exe()?);
-        command::run(detach.arg("detach").arg(node))?;
+        let output = detach.arg("detach").arg(&node).process_group(0).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "cannot detach {node}: {}",
+            said.trim()
+        );
     }
     Ok(())
 }
