@@ -210,7 +210,7 @@ struct membership {
 	__u8 own;              /* its place in `peers` */
 	__u8 count;            /* of owners; more than one: they tell each other what changes */
 	__u8 ready;            /* its clock is the cluster's: it may shake hands */
-	__u8 pad;
+	__u8 other;            /* of the owners, who may know better when this one may not decide; itself: nobody */
 	__u8 owners[SLOTS];    /* places in `peers` */
 };
 

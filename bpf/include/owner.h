@@ -45,7 +45,8 @@ static __always_inline const struct membership *own_view(void)
 #define OWNED (-1)
 #define NOBODYS (-2) /* this proxy may be its owner, and does not know whether others think so too */
 
-/* OWNED if this proxy decides about the flow now, NOBODYS, or the owner's place in `peers`. */
+/* OWNED if this proxy decides about the flow now, NOBODYS, or the owner's place in `peers`. A proxy that may not decide any more (its process has
+ * ended, or it was cut off) may own nothing any more: another one knows who does. */
 static __always_inline int find_owner(const struct flow_key *key)
 {
 	const struct membership *view = own_view();
@@ -58,7 +59,9 @@ static __always_inline int find_owner(const struct flow_key *key)
 		if (owner != view->own)
 			return owner;
 	}
-	return bpf_ktime_get_ns() < view->decide_until_ns ? OWNED : NOBODYS;
+	if (bpf_ktime_get_ns() < view->decide_until_ns)
+		return OWNED;
+	return view->other != view->own ? view->other : NOBODYS;
 }
 
 static __always_inline __u32 own_term(void)

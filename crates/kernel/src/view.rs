@@ -17,6 +17,8 @@ pub struct Membership {
     pub own: u8,
     /// Whether its clock is the cluster's, so that it may shake hands.
     pub ready: bool,
+    /// Another owner, who may know better when this one may not decide.
+    pub other: Option<u8>,
     /// How many own anything.
     pub count: u8,
     /// By slot, the owner's place; what is missing is the first one's.
@@ -31,6 +33,7 @@ impl Membership {
             term,
             own: 0,
             ready: true,
+            other: None,
             count: 1,
             owners: Vec::new(),
         }
@@ -67,7 +70,7 @@ impl View {
             own: seen.own,
             count: seen.count,
             ready: seen.ready.into(),
-            pad: 0,
+            other: seen.other.unwrap_or(seen.own),
             owners,
         };
         // Written byte by byte while the program reads: first what says that nothing is decided, then all, then until when.
@@ -90,6 +93,7 @@ impl View {
             term: seen.term,
             own: seen.own,
             ready: seen.ready != 0,
+            other: (seen.other != seen.own).then_some(seen.other),
             count: seen.count,
             owners: seen.owners.to_vec(),
         })

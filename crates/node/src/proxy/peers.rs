@@ -73,6 +73,11 @@ impl Peers {
             term: view.term,
             own: slot(own),
             ready,
+            other: view
+                .live
+                .iter()
+                .find(|live| **live != own)
+                .map(|other| slot(*other)),
             count: view.live.len().max(1) as u8,
             owners: view.owners.iter().map(owner).collect(),
         }
@@ -100,6 +105,7 @@ mod tests {
         };
         let told = peers.membership(&view, true);
         assert_eq!((told.own, told.count, told.term), (3, 2, 5));
+        assert_eq!(told.other, Some(7));
         assert_eq!(told.owners, [3, 7, 3, u8::MAX]);
         assert_eq!(told.decide_until, Duration::from_secs(9));
         assert_eq!(
