@@ -338,6 +338,7 @@ mod tests {
             term: 1,
             own,
             ready: true,
+            other: None,
             count: 2,
             owners: vec![1; baton_flow::SLOTS],
         };
