@@ -37,7 +37,7 @@ pub(crate) struct Question {
     answers: Vec<(Target, Fate)>,
     pub(crate) waiting: Vec<Waiting>,
     /// What another proxy knew of the flow.
-    copied: Option<Entry>,
+    pub(crate) copied: Option<Entry>,
     /// The client was told that all before this has arrived.
     pub(crate) promise: Option<Seq>,
 }

@@ -485,7 +485,9 @@ impl Owner {
         } = self.take(&key);
         // What is kept for an owner that has gone is for the next one, and stays.
         let copied = copy.as_ref().map_or(Vec::new(), Copy::pieces);
-        let entry = entry.copied().or(copy.as_ref().map(|copy| copy.entry));
+        let asked = question.as_ref().and_then(|question| question.copied);
+        let copied_entry = copy.as_ref().map(|copy| copy.entry);
+        let entry = entry.copied().or(copied_entry).or(asked);
         let held = Held {
             copy,
             ..Held::default()

@@ -34,7 +34,7 @@ impl World {
         let is_on_its_way = |(_, packet): &(Duration, Packet)| {
             matches!(packet, Packet::Keep(..) | Packet::Pass(..))
         };
-        if !is_delivered && !is_kept || self.packets.iter().any(is_on_its_way) {
+        if how > 0 && !is_delivered && !is_kept || self.packets.iter().any(is_on_its_way) {
             return;
         }
         // First the one before stops, and what it has said arrives or is lost: that is what half an interval is for.
@@ -64,8 +64,8 @@ impl World {
             }
         }
         self.owner = match is_delivered {
-            true => self.chance(self.proxies.len() as u64) as usize,
-            false => successor,
+            false if how > 0 => successor,
+            _ => self.chance(self.proxies.len() as u64) as usize,
         };
         // No term comes twice.
         let last = self.proxies[0].term;
