@@ -6,6 +6,7 @@ use std::time::Duration;
 use baton_wire::{Accepts, Heartbeat, Role, State};
 use proptest::prelude::*;
 
+use super::same_each_time;
 use crate::{Members, PeerId, Standing, View};
 
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -412,7 +413,7 @@ fn fault() -> impl Strategy<Value = Fault> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(same_each_time(48))]
 
     /// The check is in every step. In the end all decide again.
     #[test]

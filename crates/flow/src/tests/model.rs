@@ -13,7 +13,7 @@ mod ends;
 mod proxies;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(same_each_time(400))]
 
     #[test]
     fn each_request_reaches_one_server(world in world()) {
