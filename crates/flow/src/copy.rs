@@ -81,14 +81,40 @@ impl Copy {
             .collect()
     }
 
-    /// As what waits for a decision.
+    /// As what waits for a decision, in order and without seams: what the client will not send again has to stay together.
     pub(crate) fn waiting(self) -> impl Iterator<Item = Waiting> {
         let vip = self.entry.vip;
-        self.pieces.into_iter().map(move |segment| Waiting {
+        self.joined().into_iter().map(move |segment| Waiting {
             vip,
             segment,
             fresh: None,
         })
+    }
+
+    fn joined(self) -> Vec<Segment> {
+        let mut pieces = self.pieces;
+        let origin = self.entry.first_seq;
+        pieces.sort_by_key(|piece| piece.seq - origin);
+        let mut runs: Vec<Segment> = Vec::new();
+        for piece in pieces {
+            let run = runs
+                .last_mut()
+                .filter(|run| piece.seq.at_or_before(run.payload_end()));
+            let Some(run) = run else {
+                runs.push(piece);
+                continue;
+            };
+            let known = usize::try_from(run.payload_end() - piece.seq).unwrap_or_default();
+            if let Some(more) = piece.payload.get(known..).filter(|more| !more.is_empty()) {
+                let payload = [&run.payload[..], more].concat();
+                *run = Segment {
+                    seq: run.seq,
+                    payload: payload.into(),
+                    ..piece
+                };
+            }
+        }
+        runs
     }
 
     pub(crate) fn until(&self) -> Duration {

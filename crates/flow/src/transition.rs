@@ -467,8 +467,12 @@ impl<D: Decide> Transition<'_, D> {
             segment.split_at(entry.boundary)
         };
         if let Some(mut segment) = known {
-            if let Some(end) = self.promise.filter(|end| end.after(segment.seq)) {
-                // Its server may not have all of it.
+            // Its server may not have all of it. A part that comes again is in what is kept.
+            let is_new = self
+                .kept
+                .as_ref()
+                .is_none_or(|kept| segment.seq.before(kept.segment.seq));
+            if let Some(end) = self.promise.filter(|end| is_new && end.after(segment.seq)) {
                 let kept = segment.clone();
                 self.kept = Some(Kept::new(entry, kept, end, self.now.mono));
             }

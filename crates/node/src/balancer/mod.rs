@@ -44,7 +44,7 @@ pub(crate) async fn run(mut context: Context) -> Result<()> {
     let emitter = program.emitter()?;
     assume(&config, &mut addresses, &emitter, present, present).await?;
     apply(&program, &config)?;
-    let numbers = Arc::new(Numbers::new(program.counters()?, &config));
+    let numbers = Arc::new(Numbers::new(program.counters()?, &config, present.holds));
     let (watcher, mut posture) =
         Watcher::start(&program, &context, &config, present, numbers.clone())?;
     program.attach(&keys::interfaces(&config)?)?;

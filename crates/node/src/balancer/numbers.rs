@@ -20,13 +20,14 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    pub(super) fn new(kernel: Counters, config: &Config) -> Numbers {
+    /// `holds`: the addresses are here, left by a process before.
+    pub(super) fn new(kernel: Counters, config: &Config, holds: bool) -> Numbers {
         let proxies = config.cluster.proxies.iter();
         Numbers {
             heartbeats: Arc::default(),
             kernel,
             shares: Mutex::new(proxies.map(|proxy| (proxy.name.clone(), 0)).collect()),
-            holds: AtomicU64::new(0),
+            holds: AtomicU64::new(holds.into()),
             takeovers: AtomicU64::new(0),
         }
     }
