@@ -78,8 +78,8 @@ impl Scales {
 
     pub(crate) fn of(byte: u8) -> Scales {
         Scales {
-            client: byte >> 4,
-            server: byte & 15,
+            client: (byte >> 4).min(14),
+            server: (byte & 15).min(14),
         }
     }
 }
