@@ -125,6 +125,11 @@ impl<D: Decide> Transition<'_, D> {
         let newest = pending.newest.clone();
         let acknowledged = pending.receipt.end;
         let mut segments = pending.send(&batch, self.now.mono);
+        if acknowledged.after(pending.start) {
+            // A part of the next request was acknowledged, too.
+            pending.receipt.give(acknowledged);
+            pending.receipt.note(pending.received(), self.now.mono);
+        }
         let header_end = segments
             .iter()
             .fold(start, |end, segment| end.latest(segment.payload_end()));
@@ -188,8 +193,10 @@ impl<D: Decide> Transition<'_, D> {
                 .remember(self.key, &entry, segment, room, now);
         }
         if let Some(first) = segments.first().filter(|_| acknowledged.after(start)) {
-            let kept = Kept::new(&entry, first.clone(), acknowledged, self.now.mono);
-            self.kept = Some(kept);
+            let before = self.kept.take().filter(|kept| kept.is_for(&entry));
+            let kept = before.and_then(|kept| kept.joined(first));
+            let segment = kept.unwrap_or_else(|| first.clone());
+            self.kept = Some(Kept::new(&entry, segment, acknowledged, self.now.mono));
         }
         // What the kernel forwards by the table must not overtake the bind: while the client still sends bytes of the request, the
         // table comes last. Otherwise it comes first, because the next packet is the acknowledgement of the answer.

@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Kept {
     /// Of the bind that they went to.
     epoch: u32,
+    /// They are of its first request alone.
+    is_first: bool,
     /// The bytes, as they were sent, and what was to be sent with them.
     pub(crate) segment: Segment,
     /// Where those end that the client will not send again.
@@ -32,12 +34,23 @@ impl Kept {
     pub(crate) fn new(entry: &Entry, segment: Segment, end: Seq, now: Duration) -> Kept {
         Kept {
             epoch: entry.epoch,
+            is_first: segment.seq == entry.bind_seq && entry.requests == 1,
             segment,
             end,
             since: now,
             again_at: now + FIRST_PAUSE,
             pause: FIRST_PAUSE,
         }
+    }
+
+    /// The same with what comes right behind it; `None` if that is something else.
+    pub(crate) fn joined(&self, next: &Segment) -> Option<Segment> {
+        let payload = [&self.segment.payload[..], &next.payload[..]].concat();
+        (self.segment.payload_end() == next.seq).then(|| Segment {
+            seq: self.segment.seq,
+            payload: payload.into(),
+            ..next.clone()
+        })
     }
 
     /// Whether they went to the bind that the entry stands for.
@@ -48,7 +61,7 @@ impl Kept {
     /// Whether the client's acknowledgements say that the server has them: it has answered the bind that they began. Behind a later header
     /// they may be for earlier answers, and only the agent knows.
     pub(crate) fn is_answered(&self, entry: &Entry) -> bool {
-        self.segment.seq == entry.bind_seq && entry.is_adopted()
+        self.is_first && entry.is_adopted()
     }
 
     /// Whether a server that has taken all before `ack` has them.
